@@ -1,0 +1,1 @@
+"""The `brickyard` command: options in, flow functions called, tables and trees out. No logic."""

@@ -1,0 +1,177 @@
+"""Sub-commands about data: synthetic, ingest, ingest-images, labels, surveys."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.console.terminal import (
+    console,
+    fail,
+    fail_on_errors,
+    flow_command,
+    progress_bars,
+    show_receipt,
+    write_receipt,
+)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="TOML file; single options below replace its values."),
+]
+ReceiptFile = Annotated[
+    Path | None, typer.Option("--receipt", help="Write the whole receipt to this JSON file.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the sub-commands to the application."""
+    app.command()(synthetic)
+    app.command()(ingest)
+    app.command("ingest-images")(ingest_images)
+    app.command()(labels)
+    app.command()(surveys)
+
+
+@fail_on_errors
+def synthetic(
+    folder: Annotated[Path, typer.Argument(help="Folder to write the pretend release into.")],
+    bricks: Annotated[int, typer.Option(help="Number of adjoining bricks.")] = 2,
+    size: Annotated[
+        int, typer.Option(help="Side of a brick [pixel]; the survey's is 3600.")
+    ] = 3600,
+    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    bands: Annotated[str, typer.Option(help="Bands to render, such as grz or griz.")] = "grz",
+    density: Annotated[float, typer.Option(help="Times the real number of galaxies.")] = 1.0,
+) -> None:
+    """Write a synthetic survey in the Legacy Surveys' own file layout, with a truth table."""
+    from storage.synthetic import SyntheticConfig, write_synthetic_release
+
+    config = SyntheticConfig(
+        count=bricks, brick_size=size, seed=seed, bands=tuple(bands), density=density
+    )
+    with console.status(f"rendering {bricks} bricks of {size} x {size} pixels"):
+        release = write_synthetic_release(folder, config)
+    console.print(f"wrote {', '.join(release.bricknames)} to {release.root}")
+    console.print(f"next: brickyard ingest {folder} --release dr10 --region south")
+
+
+@flow_command
+def ingest(
+    source: Annotated[Path, typer.Argument(help="Folder of a release, a region, or bricks.")],
+    release: Annotated[str, typer.Option(help="Release, such as dr9 or dr10.")] = "dr10",
+    region: Annotated[str, typer.Option(help="north or south.")] = "south",
+    brick: Annotated[
+        list[str] | None, typer.Option("--brick", "-b", help="Only this brick; may be repeated.")
+    ] = None,
+    bands: Annotated[str | None, typer.Option(help="Bands to store, such as grz.")] = None,
+    max_mag: Annotated[
+        float | None, typer.Option(help="Faintest dereddened magnitude (z band by default).")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of a cutout [pixel].")] = None,
+    edge: Annotated[
+        str | None, typer.Option(help="drop or pad cutouts that leave the image.")
+    ] = None,
+    detect: Annotated[
+        bool, typer.Option("--detect", help="Detect sources where a brick has no tractor table.")
+    ] = False,
+    config: ConfigFile = None,
+    receipt: ReceiptFile = None,
+) -> None:
+    """Read bricks, check them, and store a cutout of every selected galaxy.
+
+    Running it again writes only what is new or has changed.
+    """
+    from flows.ingest import ingest_bricks
+    from flows.parameters import IngestConfig, read_config
+
+    overrides = {
+        "bands": tuple(bands) if bands else None,
+        "selection.max_mag": max_mag,
+        "cutout.size": size,
+        "cutout.edge": edge,
+        "detect_missing_catalogue": detect or None,
+    }
+    settings = read_config(IngestConfig, config, overrides)
+    with progress_bars():
+        result = ingest_bricks(str(source), release, region, brick, settings)
+    show_receipt(result)
+    if receipt:
+        write_receipt(result, receipt)
+    if result.counts["failed"]:
+        fail(f"{result.counts['failed']} of {result.total} bricks failed; nothing else was lost")
+
+
+@flow_command
+def ingest_images(
+    folder: Annotated[Path, typer.Argument(help="Folder of colour JPEG or PNG cutouts.")],
+    labels: Annotated[Path | None, typer.Option(help="CSV with labels or votes.")] = None,
+    name: Annotated[str, typer.Option(help="Survey name; default: the folder's.")] = "",
+    label_column: Annotated[str | None, typer.Option(help="Column with the label.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column that names the picture.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of a cutout [pixel].")] = None,
+    where: Annotated[
+        str | None, typer.Option(help='Rows to use, such as "t06_odd_a14_yes_debiased > 0.5".')
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(help="Rename a label, as merger=other; may be repeated.")
+    ] = None,
+    config: ConfigFile = None,
+    receipt: ReceiptFile = None,
+) -> None:
+    """Store a folder of colour pictures (bands r, g, b) and their labels like a survey."""
+    from flows.ingest import ingest_images as run
+    from flows.parameters import ImageFolderConfig, read_config
+
+    overrides = {
+        "label_column": label_column,
+        "id_column": id_column,
+        "size": size,
+        "where": where,
+        "rename": dict(pair.split("=", 1) for pair in rename) if rename else None,
+    }
+    settings = read_config(ImageFolderConfig, config, overrides)
+    with progress_bars():
+        result = run(str(folder), name or folder.resolve().name, labels and str(labels), settings)
+    show_receipt(result)
+    if receipt:
+        write_receipt(result, receipt)
+
+
+@fail_on_errors
+def labels(
+    tables: Annotated[
+        list[Path], typer.Argument(help="CSV, Parquet or FITS with brickid, objid and votes.")
+    ],
+    survey: Annotated[str, typer.Option(help="Survey the objects are in.")] = "dr10/south",
+    question: Annotated[str, typer.Option(help="Downstream task that asks.")] = "morphology",
+    annotator: Annotated[str, typer.Option(help="Who answered (recorded).")] = "imported",
+) -> None:
+    """Append tables of votes or answers to the label ledger; again changes nothing."""
+    from tasks.labels import import_labels
+    from tasks.settings import load_settings
+    from tasks.snapshots import find_snapshot
+
+    settings = load_settings()
+    snapshot = find_snapshot(settings, survey, None)
+    paths = [str(table) for table in tables]
+    found = import_labels.fn(settings, snapshot, paths, question, annotator)
+    console.print(
+        f"{found.written} written, {found.corrected} corrected, {found.already_present} already "
+        f"present, {found.unknown} about objects that are not in {survey}"
+    )
+
+
+@fail_on_errors
+def surveys() -> None:
+    """List what is in the store: surveys, bricks, objects, snapshots."""
+    from tasks.settings import load_settings
+    from tasks.snapshots import describe_store
+
+    table = Table()
+    for heading in ("survey", "bands", "bricks", "objects", "empty", "failed", "snapshot"):
+        table.add_column(heading)
+    for row in describe_store(load_settings()):
+        table.add_row(*map(str, row))
+    console.print(table)

@@ -1,0 +1,132 @@
+"""Sub-commands about models: pretrain, embed, finetune, predict."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.console.terminal import (
+    console,
+    flow_command,
+    progress_bars,
+    show_receipt,
+)
+from tasks.references import Evaluation
+
+Survey = Annotated[str, typer.Argument(help="Survey in the store, such as dr10/south.")]
+Encoder = Annotated[
+    str, typer.Option(help="Folder, or first digits of the digest; default: the newest.")
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="TOML file; single options below replace its values."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the sub-commands to the application."""
+    app.command()(pretrain)
+    app.command()(embed)
+    app.command()(finetune)
+    app.command()(predict)
+
+
+@flow_command
+def pretrain(
+    survey: Survey = "dr10/south",
+    preset: Annotated[str | None, typer.Option(help="nano, tiny, base, or a timm name.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the cutouts.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, masks and order.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Train an encoder on cutouts alone, by painting hidden patches."""
+    from flows.parameters import PretrainConfig, read_config
+    from flows.pretrain import pretrain_encoder
+
+    overrides = {
+        "encoder.name": preset,
+        "train.epochs": epochs,
+        "train.seed": seed,
+        "train.device": device,
+    }
+    with progress_bars():
+        encoder = pretrain_encoder(survey, read_config(PretrainConfig, config, overrides))
+    console.print(f"encoder [bold]{encoder.digest[:16]}[/] in {encoder.path}")
+
+
+@flow_command
+def embed(survey: Survey = "dr10/south", encoder: Encoder = "") -> None:
+    """Embed every object that this encoder has not embedded yet."""
+    from flows.embed import embed_survey
+    from tasks.encoders import find_encoder
+    from tasks.settings import load_settings
+
+    chosen = find_encoder(load_settings(), encoder)
+    with progress_bars():
+        embeddings, receipt = embed_survey(survey, chosen)
+    show_receipt(receipt)
+    console.print(f"by encoder {embeddings.encoder_digest[:16]}")
+
+
+@flow_command
+def finetune(
+    downstream: Annotated[str, typer.Argument(help="Downstream task, such as morphology.")],
+    survey: Annotated[str, typer.Option(help="Survey in the store.")] = "dr10/south",
+    encoder: Encoder = "",
+    mode: Annotated[
+        str | None, typer.Option(help="head: fit on embeddings; full: train the encoder too.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the full training.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Fit a downstream task on all labels, measure it on the test split, register a candidate."""
+    from flows.finetune import finetune_downstream
+    from flows.parameters import DownstreamConfig, read_config
+    from tasks.encoders import find_embeddings, find_encoder
+    from tasks.settings import load_settings
+    from tasks.snapshots import find_snapshot
+
+    overrides = {"fine_tune.mode": mode, "fine_tune.full.epochs": epochs}
+    chosen = read_config(DownstreamConfig, config, overrides)
+    settings = load_settings()
+    snapshot = find_snapshot(settings, survey, None)
+    found = find_encoder(settings, encoder)
+    embeddings = find_embeddings(snapshot, found)
+    with progress_bars():
+        evaluation = finetune_downstream(downstream, found, embeddings, chosen)
+    show_evaluation(evaluation)
+    console.print(f"next: brickyard promote {downstream}")
+
+
+@flow_command
+def predict(
+    downstream: Annotated[str, typer.Argument(help="Downstream task with a champion.")],
+    survey: Annotated[str, typer.Option(help="Survey in the store.")] = "dr10/south",
+    snapshot: Annotated[str | None, typer.Option(help="Snapshot id; default: newest.")] = None,
+) -> None:
+    """Apply the approved model to a survey and publish a Parquet catalogue."""
+    from flows.predict import publish_catalogue
+
+    with progress_bars():
+        catalogue = publish_catalogue(downstream, survey, snapshot)
+    console.print(f"{catalogue.rows} rows in [bold]{catalogue.path}[/]")
+
+
+def show_evaluation(evaluation: Evaluation) -> None:
+    """Print what a candidate reaches on the frozen test split, beside the baselines."""
+    model, name = evaluation.model, evaluation.headline
+    table = Table(
+        title=f"{model.downstream} version {model.version}: {name} on "
+        f"{evaluation.test_objects} test objects",
+        title_justify="left",
+    )
+    table.add_column("method")
+    table.add_column(name)
+    table.add_column("95 % interval")
+    found = evaluation.metrics[name]
+    table.add_row("this model", f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}")
+    for baseline, value in evaluation.baselines.items():
+        table.add_row(baseline, f"{value:.3f}", "")
+    console.print(table)

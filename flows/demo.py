@@ -1,0 +1,50 @@
+"""The demonstration: the whole DAG on a synthetic survey, with everything in one folder."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.parameters import PretrainConfig, read_config
+from storage.synthetic import SyntheticConfig, write_synthetic_release
+from tasks.answers import WaitingPromotion
+from tasks.promotion import waiting_promotions
+
+POLL_SECONDS = 2.0
+
+# Small bricks, crowded and bright, so that two cores render a thousand resolved galaxies in a
+# minute or two; a full brick of 3600 x 3600 pixels at real density has about 240.
+DEMO_RELEASE = SyntheticConfig(count=4, brick_size=1500, density=6.0, bright_tilt=0.25, seed=1)
+# Long enough to see the loss fall; a survey deserves hundreds of epochs.
+DEMO_PRETRAIN = read_config(
+    PretrainConfig, None, {"train.epochs": 8, "train.learning_rate": 1e-3, "batch_size": 64}
+)
+
+
+def write_release(folder: Path, config: SyntheticConfig = DEMO_RELEASE) -> list[str]:
+    """Write the pretend survey, unless it is there already; return its truth tables."""
+    if not (folder / "survey-bricks.fits.gz").is_file():
+        write_synthetic_release(folder, config)
+    return [str(path) for path in sorted((folder / "truth").rglob("truth-*.fits*"))]
+
+
+@contextmanager
+def watch_for_decision(tell: Callable[[WaitingPromotion], None]) -> Iterator[None]:
+    """Call `tell` once for every promotion that waits while the block runs."""
+    stop = threading.Event()
+    told: set[str] = set()
+
+    def watch() -> None:
+        while not stop.wait(POLL_SECONDS):
+            for item in waiting_promotions():
+                if item.flow_run_id not in told:
+                    told.add(item.flow_run_id)
+                    tell(item)
+
+    thread = threading.Thread(target=watch, name="watch-for-decision", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

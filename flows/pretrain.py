@@ -1,0 +1,29 @@
+"""Cutouts to an encoder, by masked-image pre-training."""
+
+from prefect import flow
+
+from flows.parameters import PretrainConfig
+from tasks.pretraining import pretrain_on_snapshot
+from tasks.references import EncoderRef
+from tasks.settings import load_settings
+from tasks.snapshots import find_snapshot
+
+
+@flow(name="pretrain-encoder")
+def pretrain_encoder(
+    survey: str, config: PretrainConfig | None = None, snapshot_id: str | None = None
+) -> EncoderRef:
+    """Train an encoder on the cutouts of a survey without any label.
+
+    Parameters
+    ----------
+    survey : str
+        Such as "dr10/south".
+    config : PretrainConfig, optional
+        Encoder, objective, schedule.
+    snapshot_id : str, optional
+        Snapshot of the cutouts; the newest by default.
+    """
+    settings = load_settings()
+    snapshot = find_snapshot(settings, survey, snapshot_id)
+    return pretrain_on_snapshot(settings, snapshot, config or PretrainConfig())

@@ -1,0 +1,86 @@
+"""The whole DAG in order: the first file to read."""
+
+from prefect import flow
+
+from flows.embed import embed_survey
+from flows.finetune import finetune_downstream
+from flows.ingest import ingest_bricks
+from flows.parameters import PretrainConfig
+from flows.predict import publish_catalogue
+from flows.pretrain import pretrain_encoder
+from flows.promote import promote_model
+from tasks.labels import LabelsReceipt, import_labels
+from tasks.promotion import PromotionOutcome
+from tasks.references import (
+    CatalogueRef,
+    EmbeddingsRef,
+    EncoderRef,
+    Evaluation,
+    Receipt,
+    Reference,
+)
+from tasks.settings import load_settings
+from tasks.snapshots import find_snapshot
+
+
+class CycleResult(Reference):
+    """What a cycle made; `catalogue` is None when nothing is approved for the downstream task."""
+
+    receipt: Receipt
+    labels: LabelsReceipt
+    encoder: EncoderRef
+    embeddings: EmbeddingsRef
+    evaluation: Evaluation
+    outcome: PromotionOutcome
+    catalogue: CatalogueRef | None
+
+
+@flow(name="survey-cycle")
+def run_survey_cycle(
+    source: str,
+    label_tables: list[str],
+    survey: str = "dr10/south",
+    downstream: str = "morphology",
+    pretrain: PretrainConfig | None = None,
+    decision_seconds: int = 7 * 24 * 3600,
+) -> CycleResult:
+    """Bricks → cutouts → encoder → embeddings → candidate → a person's decision → catalogue.
+
+    Parameters
+    ----------
+    source : str
+        Folder of a release.
+    label_tables : list of str
+        Tables of votes or answers about objects of the survey.
+    survey : str
+        `<release>/<region>` in the store.
+    downstream : str
+        Downstream task to fine-tune, promote and predict with.
+    pretrain : PretrainConfig, optional
+        Encoder and its pre-training.
+    decision_seconds : int
+        How long the hold waits; no decision by then counts as a rejection.
+    """
+    settings = load_settings()
+    release, region = survey.split("/")
+    receipt = ingest_bricks(source=source, release=release, region=region)
+    snapshot = find_snapshot(settings, survey, receipt.snapshot_id)
+    labels = import_labels(settings, snapshot, label_tables, downstream, "imported")
+    encoder = pretrain_encoder(survey, pretrain, snapshot.snapshot_id)
+    embeddings, _ = embed_survey(survey, encoder, snapshot.snapshot_id)
+    evaluation = finetune_downstream(downstream, encoder, embeddings)
+    outcome = promote_model(
+        downstream=downstream, challenger=evaluation.model, timeout_seconds=decision_seconds
+    )
+    catalogue = (
+        publish_catalogue(downstream, survey, snapshot.snapshot_id) if outcome.champion else None
+    )
+    return CycleResult(
+        receipt=receipt,
+        labels=labels,
+        encoder=encoder,
+        embeddings=embeddings,
+        evaluation=evaluation,
+        outcome=outcome,
+        catalogue=catalogue,
+    )

@@ -1,0 +1,141 @@
+"""From an encoder and labelled batches to a downstream model.
+
+"head" keeps the encoder and fits the head on embeddings that are computed once. "full" starts
+from there and then trains everything, layer by layer slower towards the input: a head that
+already points the right way does not tear the encoder apart in its first steps.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from lvm.augment import AugmentConfig
+from lvm.downstream.base import MODES, DownstreamModel, DownstreamTask
+from lvm.encoder import Encoder
+from lvm.heads import Standardise
+from lvm.tensors import Batch, Tensors, to_tensors
+from lvm.training import (
+    BatchFactory,
+    Callback,
+    FitResult,
+    TrainConfig,
+    constant_batches,
+    fit,
+    step_generator,
+)
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """How a downstream model is made.
+
+    Parameters
+    ----------
+    mode : "head" (frozen encoder, cached embeddings) or "full"
+    head : training of the head; its batches are cut from the cached embeddings
+    head_batch : objects in such a batch
+    full : training of the whole, on the caller's batches
+    augment : for cutouts, as far as the task's label allows
+    """
+
+    mode: str = "head"
+    head: TrainConfig = field(
+        default_factory=lambda: TrainConfig(epochs=60, learning_rate=3e-3, weight_decay=0.1)
+    )
+    head_batch: int = 256
+    full: TrainConfig = field(
+        default_factory=lambda: TrainConfig(epochs=10, learning_rate=5e-4, layer_decay=0.75)
+    )
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"mode is one of {MODES}, not {self.mode!r}")
+
+
+class FineTuneResult(NamedTuple):
+    """The model, and what its trainings did; `full` is None in "head" mode."""
+
+    model: DownstreamModel
+    head: FitResult
+    full: FitResult | None
+
+
+def fine_tune(
+    task: DownstreamTask,
+    encoder: Encoder,
+    batches: BatchFactory,
+    config: FineTuneConfig | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Path | None = None,
+) -> FineTuneResult:
+    """Make a downstream model; in "full" mode `encoder` itself is trained.
+
+    Parameters
+    ----------
+    batches : batches(epoch) gives batches with `target` and cutouts; in "head" mode of a task on
+        embeddings, `embedding` will do in place of cutouts. Epoch 0 is used to fit the head.
+    callbacks : told of both trainings, in turn
+    checkpoint : resumable state of the training on cutouts (see `training.fit`)
+    """
+    config = config or FineTuneConfig()
+    model = DownstreamModel(task, encoder, "head", config.augment, seed=config.head.seed)
+    model.to(config.head.device)
+    if task.uses == "embedding":
+        cached = embed_labelled(model, batches(0), config.head.device)
+        standardise(model, cached["embedding"])
+        factory = minibatches(cached, config.head_batch, config.head.seed)
+        head = fit(model, factory, config.head, callbacks)
+    else:
+        head = fit(model, batches, config.head, callbacks, _beside(checkpoint, "head"))
+    if config.mode == "head":
+        return FineTuneResult(model, head, None)
+    model.set_mode("full")
+    return FineTuneResult(model, head, fit(model, batches, config.full, callbacks, checkpoint))
+
+
+def embed_labelled(model: DownstreamModel, batches: Iterable[Batch], device: str) -> Tensors:
+    """Return the embeddings of batches with all their labels, as one batch.
+
+    Embeddings that a batch already holds are taken as they are. No object raises ValueError.
+    """
+    model.eval()
+    parts: list[Tensors] = []
+    for batch in batches:
+        tensors = to_tensors(batch, device)
+        with torch.no_grad():
+            embedding = model.features(tensors)
+        labels = {k: v for k, v in tensors.items() if k not in ("image", "invvar", "maskbits")}
+        parts.append({**labels, "embedding": embedding})
+    if not parts:
+        raise ValueError("no batches to fit the head on: is the training split empty?")
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def standardise(model: DownstreamModel, embeddings: torch.Tensor) -> None:
+    """Fit the input scaling of the head, where it has one."""
+    for module in model.head.modules():
+        if isinstance(module, Standardise):
+            module.fit(embeddings)
+
+
+def minibatches(tensors: Tensors, size: int, seed: int) -> BatchFactory:
+    """Return a factory of shuffled batches of `size` objects; the last one may be short."""
+    first = next(iter(tensors.values()))
+    count, device = len(first), first.device
+    if count <= size:
+        return constant_batches([tensors])
+
+    def batches(epoch: int) -> list[Batch]:
+        order = torch.randperm(count, generator=step_generator(seed, epoch))
+        chosen = torch.split(order.to(device), size)
+        return [{name: value[part] for name, value in tensors.items()} for part in chosen]
+
+    return batches
+
+
+def _beside(checkpoint: Path | None, suffix: str) -> Path | None:
+    return None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{suffix}")

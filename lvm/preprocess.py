@@ -1,0 +1,261 @@
+"""From cutouts in nanomaggies to network input, and which of its pixels may be trusted.
+
+The mapping is asinh((flux - sky) / softening) / spread, per band: linear at the noise, slow at
+the bright end. Its constants are fitted once on a sample and saved with the weights. It is not
+an augmentation: nothing here is random.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lvm.tensors import Batch, to_tensors
+
+_logger = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Saturated or masked in every exposure of that band: SATUR_b, ALLMASK_b of the Legacy Surveys'
+# MASKBITS (legacysurvey.org/dr10/bitmasks). Such pixels hold no flux of the sky.
+FILL_BITS = {"g": (2, 5), "r": (3, 6), "z": (4, 7), "i": (14, 15)}
+# BRIGHT and MEDIUM: haloes of stars. The galaxy is still there, so the network sees these pixels,
+# but no loss is asked to explain them.
+HALO_BITS = (1, 11)
+# asinh bends at this many times the sky noise: below it noise stays Gaussian, above it flux is
+# compressed.
+SOFTENING_OVER_NOISE = 3.0
+# Typical sky noise of a coadd pixel [nanomaggy] at DR10 depth; used when nothing was fitted.
+TYPICAL_NOISE = {"g": 0.004, "r": 0.006, "i": 0.01, "z": 0.015}
+# A cosmic ray of 1e38 nanomaggies must not reach the weights as inf.
+MAX_INPUT = 30.0
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """How flux becomes network input, per band; made by `fit_preprocess`.
+
+    Parameters
+    ----------
+    bands : one name a band, in the order of the arrays
+    input_size : side of the network input [pixel]
+    crop_size : side of the central part of a cutout that is used [pixel]; resized to `input_size`
+    sky, softening : zero point and bend of asinh, one a band, in the unit of the image
+    spread : divisor that gives the network input a standard deviation near 1
+    fill_bits : per band, the mask bits whose pixels are filled
+    halo_bits : mask bits whose pixels are seen but given no weight in a loss
+    """
+
+    bands: tuple[str, ...]
+    input_size: int
+    crop_size: int
+    sky: tuple[float, ...]
+    softening: tuple[float, ...]
+    spread: tuple[float, ...]
+    fill_bits: tuple[tuple[int, ...], ...]
+    halo_bits: tuple[int, ...] = HALO_BITS
+
+    def __post_init__(self) -> None:
+        for name in ("sky", "softening", "spread", "fill_bits"):
+            if len(getattr(self, name)) != len(self.bands):
+                raise ValueError(f"{name} needs one value for each of the bands {self.bands}")
+        if min(self.softening) <= 0 or min(self.spread) <= 0:
+            raise ValueError("softening and spread must be above 0")
+        if self.input_size < 1 or self.crop_size < 1:
+            raise ValueError("input_size and crop_size must be at least 1 pixel")
+
+
+class Prepared(NamedTuple):
+    """Network input with its masks; each (object, band, y, x), side `input_size`.
+
+    inputs : float32, 0 where not valid, never NaN
+    valid : bool, the pixel holds flux of the sky
+    weight : float32 in 0..1, how much a loss should care; 0 where not valid
+    """
+
+    inputs: torch.Tensor
+    valid: torch.Tensor
+    weight: torch.Tensor
+
+
+def default_preprocess(bands: tuple[str, ...], input_size: int, crop_size: int) -> PreprocessConfig:
+    """Return constants for coadds of DR10 depth, for use before anything was fitted."""
+    noise = [TYPICAL_NOISE.get(band, 1.0 / SOFTENING_OVER_NOISE) for band in bands]
+    return PreprocessConfig(
+        bands=bands,
+        input_size=input_size,
+        crop_size=crop_size,
+        sky=(0.0,) * len(bands),
+        softening=tuple(SOFTENING_OVER_NOISE * value for value in noise),
+        spread=(1.0,) * len(bands),
+        fill_bits=tuple(FILL_BITS.get(band, ()) for band in bands),
+    )
+
+
+def fit_preprocess(
+    sample: Batch, bands: tuple[str, ...], input_size: int, crop_size: int
+) -> PreprocessConfig:
+    """Fit sky, softening and spread on a sample of cutouts.
+
+    Parameters
+    ----------
+    sample : a batch; some hundred cutouts are enough
+    bands : names of the bands, in the order of `sample["image"]`
+    input_size, crop_size : see `PreprocessConfig`
+
+    Returns
+    -------
+    PreprocessConfig. Noise is 1.4826 times the median absolute deviation of the valid pixels, so
+    that bright galaxies do not move it. A band without any valid pixel keeps neutral constants
+    and a warning is logged; no valid pixel at all raises ValueError.
+    """
+    start = default_preprocess(bands, input_size, crop_size)
+    tensors = to_tensors(sample)
+    _check(tensors, start)
+    valid = _valid(tensors, start).numpy()
+    if not valid.any():
+        raise ValueError(
+            "no valid pixel in the sample (invvar is 0 or the image is not finite everywhere): "
+            "fit the preprocessing on cutouts that hold data"
+        )
+    image = tensors["image"].numpy()
+    fitted = [_fit_band(image[:, b][valid[:, b]], band) for b, band in enumerate(bands)]
+    sky, softening, spread = zip(*fitted, strict=True)
+    return PreprocessConfig(
+        bands, input_size, crop_size, sky, softening, spread, start.fill_bits, start.halo_bits
+    )
+
+
+def _fit_band(pixels: Array, band: str) -> tuple[float, float, float]:
+    """Return (sky, softening, spread) of the valid pixels of one band."""
+    if pixels.size == 0:
+        _logger.warning("band %s has no valid pixel in the sample: not scaled", band)
+        return 0.0, 1.0, 1.0
+    pixels = pixels.astype(np.float64)
+    sky = float(np.median(pixels))
+    noise = 1.4826 * float(np.median(np.abs(pixels - sky)))
+    if noise <= 0:  # more than half of the pixels are equal: the black sky of a JPEG
+        noise = float(pixels.std()) or 1.0
+    softening = SOFTENING_OVER_NOISE * noise
+    spread = float(np.arcsinh((pixels - sky) / softening).std()) or 1.0
+    return sky, softening, spread
+
+
+class Preprocess(nn.Module):
+    """Apply a `PreprocessConfig` to batches. No parameters: the constants are in the config."""
+
+    sky: torch.Tensor
+    softening: torch.Tensor
+    spread: torch.Tensor
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        super().__init__()
+        self.config = config
+        for name in ("sky", "softening", "spread"):
+            values = torch.tensor(getattr(config, name), dtype=torch.float32)
+            self.register_buffer(name, values.view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, batch: Batch) -> Prepared:
+        """Return network input and masks of a batch, on the device of this module.
+
+        A batch whose bands or size do not fit raises ValueError. `invvar` and `maskbits` may be
+        absent: then every finite pixel is valid.
+        """
+        config = self.config
+        tensors = to_tensors(batch, self.sky.device)
+        _check(tensors, config)
+        tensors = {
+            name: _central(tensors[name], config.crop_size)
+            for name in ("image", "invvar", "maskbits")
+            if name in tensors
+        }
+        # In place from here on: on a CPU, fresh memory costs more than the arithmetic.
+        with torch.no_grad():
+            valid = _valid(tensors, config)
+            flux = (tensors["image"] - self.sky).masked_fill_(~valid, 0.0)
+            weight = self._weight(tensors, valid)
+            if config.crop_size != config.input_size:
+                flux, valid, weight = _resize(flux, valid, weight, config.input_size)
+            scaled = _asinh_(flux.div_(self.softening)).div_(self.spread)
+            return Prepared(scaled.clamp_(-MAX_INPUT, MAX_INPUT), valid, weight)
+
+    def _weight(self, tensors: dict[str, torch.Tensor], valid: torch.Tensor) -> torch.Tensor:
+        """Return 1 / (1 + variance / softening²): near 1 at survey depth, small where noisy."""
+        if "invvar" in tensors:
+            weight = tensors["invvar"] * self.softening**2
+            weight.div_(1.0 + weight)
+        else:
+            weight = torch.ones_like(tensors["image"])
+        unseen = ~valid
+        if "maskbits" in tensors:
+            unseen |= _has_bits(tensors["maskbits"], self.config.halo_bits)[:, None]
+        return weight.masked_fill_(unseen, 0.0)
+
+
+def _check(tensors: dict[str, torch.Tensor], config: PreprocessConfig) -> None:
+    if "image" not in tensors:
+        raise ValueError(f"a batch needs 'image'; this one has {sorted(tensors)}")
+    shape = tuple(tensors["image"].shape)
+    if len(shape) != 4 or shape[1] != len(config.bands):
+        raise ValueError(
+            f"image has shape {shape}; expected (object, band, y, x) with bands {config.bands}"
+        )
+    if min(shape[2:]) < config.crop_size:
+        raise ValueError(
+            f"cutouts of {shape[2]}x{shape[3]} pixels are smaller than crop_size "
+            f"{config.crop_size}: use a smaller crop_size or larger cutouts"
+        )
+    wanted = {"invvar": shape, "maskbits": (shape[0], *shape[2:])}
+    for name, expected in wanted.items():
+        if name in tensors and tuple(tensors[name].shape) != expected:
+            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {expected}")
+
+
+def _central(array: torch.Tensor, size: int) -> torch.Tensor:
+    """Cut the central square; the object at (n // 2, n // 2) lands at (size // 2, size // 2)."""
+    y = array.shape[-2] // 2 - size // 2
+    x = array.shape[-1] // 2 - size // 2
+    return array[..., y : y + size, x : x + size]
+
+
+def _has_bits(maskbits: torch.Tensor, bits: tuple[int, ...]) -> torch.Tensor:
+    return (maskbits & sum(1 << bit for bit in bits)) != 0
+
+
+def _valid(tensors: dict[str, torch.Tensor], config: PreprocessConfig) -> torch.Tensor:
+    """Return the (object, band, y, x) mask of pixels that hold flux of the sky."""
+    valid = tensors["image"].abs() < torch.inf  # false for NaN too
+    if "invvar" in tensors:
+        valid &= (tensors["invvar"] > 0) & (tensors["invvar"] < torch.inf)
+    if "maskbits" in tensors:
+        for index, bits in enumerate(config.fill_bits):
+            valid[:, index] &= ~_has_bits(tensors["maskbits"], bits)
+    return valid
+
+
+def _asinh_(values: torch.Tensor) -> torch.Tensor:
+    """Return asinh of values; three times as fast on a CPU as torch.asinh (not vectorised).
+
+    log(|x| + sqrt(x² + 1)) is off by 1e-7 at most, and inf where x² overflows: clamped later.
+    """
+    size = values.abs()
+    root = (values * values).add_(1.0).sqrt_()
+    return size.add_(root).log_().copysign_(values)
+
+
+def _resize(
+    flux: torch.Tensor, valid: torch.Tensor, weight: torch.Tensor, size: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Resample with antialiasing, in flux, so that filled pixels do not leak into good ones."""
+
+    def resample(array: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(array, size=(size, size), mode="bilinear", antialias=True)
+
+    share = resample(valid.float())
+    kept = share > 0.5
+    mean = resample(flux).div_(share.clamp(min=1e-3)).masked_fill_(~kept, 0.0)
+    return mean, kept, resample(weight).clamp_(0.0, 1.0).masked_fill_(~kept, 0.0)

@@ -1,0 +1,153 @@
+"""Write and read the bricks of a survey: blocks of cutouts and object rows.
+
+Who does what: the committing process creates the survey and allocates rows in one transaction,
+then, in the next, forks the session, lets workers `write_cutouts` into the forks, merges them and
+calls `record_bricks`. Nothing is visible before that commit, so a killed ingest loses nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import icechunk
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+import zarr
+
+from storage import arrays
+from storage.brick_ledger import (
+    BrickRecord,
+    RowRange,
+    allocate,
+    is_complete,
+    ledger,
+    receipts,
+    record_bricks,
+    valid_rows,
+)
+from storage.errors import SchemaMismatch
+from storage.rounding import split_image
+from storage.schema import (
+    OBJECT_COLUMNS,
+    SHARD_ROWS,
+    BrickState,
+    SurveyLayout,
+    survey_specs,
+)
+from storage.survey_group import create_survey, read_layout
+from storage.validation import validate
+
+__all__ = [
+    "BrickRecord",
+    "RowRange",
+    "allocate",
+    "create_survey",
+    "is_complete",
+    "ledger",
+    "read_layout",
+    "read_objects",
+    "receipts",
+    "record_bricks",
+    "valid_rows",
+    "write_cutouts",
+]
+
+
+def write_cutouts(
+    session: icechunk.Session, survey_key: str, rows: RowRange, dataset: xr.Dataset
+) -> None:
+    """Write a brick's block of cutouts into its rows, a shard at a time; the rest is padding.
+
+    Parameters
+    ----------
+    session : Session or ForkSession
+        A fork when called in a worker.
+    rows : RowRange
+        The range that `allocate` gave the brick; all of it is overwritten.
+    dataset : Dataset
+        See `storage.validation.validate`.
+
+    Raises
+    ------
+    SchemaMismatch
+        When the block does not fit the schema, the range is not made of whole shards, is too short
+        for the block or reaches beyond the arrays.
+    """
+    group = arrays.open_group(session, survey_key, "r+")
+    layout = read_layout(session, survey_key)
+    validate(dataset, layout)
+    length = arrays.get_array(group, "objid").shape[0]
+    _check_range(rows, dataset.sizes["object"], length)
+    for first in range(0, rows.rows, SHARD_ROWS):
+        block = dataset.isel(object=slice(first, first + SHARD_ROWS))
+        _write_shard(group, layout, rows.start + first, block)
+
+
+def read_objects(
+    session: icechunk.Session,
+    survey_key: str,
+    *,
+    bricknames: Sequence[str] | None = None,
+    catalogue: bool = True,
+) -> pd.DataFrame:
+    """Return one row an object, in order of their rows in the store.
+
+    Parameters
+    ----------
+    bricknames : sequence of str, optional
+        Only these bricks; all that are written by default.
+    catalogue : bool
+        Add the catalogue columns, which are most of the bytes.
+
+    Returns
+    -------
+    DataFrame
+        ``row``, ``brickname``, the `OBJECT_COLUMNS` and, if asked for, the catalogue columns.
+    """
+    table = ledger(session, survey_key)
+    if bricknames is not None:
+        table = table[table.index.isin(list(bricknames))]
+    table = table[table["state"] == int(BrickState.WRITTEN)].sort_values("row_start")
+    rows = valid_rows(table)
+    group = arrays.open_group(session, survey_key)
+    columns: dict[str, Any] = {
+        "row": rows,
+        "brickname": np.repeat(np.array(table.index, dtype=object), table["n_objects"]),
+    }
+    for name in OBJECT_COLUMNS:
+        columns[name] = arrays.take_rows(arrays.get_array(group, name), rows)
+    objects = pd.DataFrame(columns)
+    if not catalogue:
+        return objects
+    values = arrays.take_rows(arrays.get_array(group, "catalogue"), rows)
+    names = read_layout(session, survey_key).columns
+    return pd.concat([objects, pd.DataFrame(values, columns=list(names))], axis=1)
+
+
+def _check_range(rows: RowRange, n_objects: int, length: int) -> None:
+    aligned = rows.start % SHARD_ROWS == 0 and rows.rows % SHARD_ROWS == 0
+    if not aligned or rows.start < 0 or n_objects > rows.rows or rows.stop > length:
+        raise SchemaMismatch(
+            f"{n_objects} objects into rows {rows.start} to {rows.stop} of {length}: a brick owns "
+            f"whole shards of {SHARD_ROWS} rows inside the arrays; use the range of allocate()"
+        )
+
+
+def _write_shard(group: zarr.Group, layout: SurveyLayout, start: int, block: xr.Dataset) -> None:
+    values = _shard_values(block)
+    for spec in survey_specs(layout):
+        array = arrays.get_array(group, spec.name)
+        shard = values[spec.name]
+        if len(shard) < SHARD_ROWS:
+            shard = np.full((SHARD_ROWS, *array.shape[1:]), spec.fill, dtype=spec.dtype)
+            shard[: len(values[spec.name])] = values[spec.name]
+        array[start : start + SHARD_ROWS] = shard
+
+
+def _shard_values(block: xr.Dataset) -> dict[str, npt.NDArray[Any]]:
+    names = ("invvar", "maskbits", *OBJECT_COLUMNS, "catalogue")
+    values: dict[str, npt.NDArray[Any]] = {name: block[name].values for name in names}
+    image, excess = split_image(block["image"].values, values["invvar"])
+    n_excess = np.count_nonzero(excess, axis=(1, 2, 3))
+    return values | {"image": image, "image_excess": excess, "n_excess": n_excess}

@@ -1,0 +1,212 @@
+"""Open the Icechunk repositories of a store; sessions, commits, tags and the writer lock.
+
+A store is a folder with two repositories, ``<store>/survey`` and ``<store>/embeddings``. Icechunk's
+local-filesystem storage is not safe for concurrent commits, so whoever commits holds
+`writer_lock` for as long as it writes; workers write to forks that are merged into the one session
+that commits. What the arrays mean is not known here: see `storage.schema`.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import icechunk
+from filelock import FileLock, Timeout
+
+from storage.errors import RepositoryBusy, StorageError
+
+BRANCH = "main"
+SURVEY_REPOSITORY = "survey"
+EMBEDDING_REPOSITORY = "embeddings"
+
+# Manifests are rewritten whole when one of their chunks changes. 4,096 shards of 64 rows are about
+# a thousand bricks: a commit rewrites a few hundred kB an array, however large the survey is, and
+# the snapshot of 76 million cutouts still lists only some 4,500 manifests.
+MANIFEST_SHARDS = 4096
+
+
+def open_repository(path: str | Path, *, create: bool = False) -> icechunk.Repository:
+    """Open a repository, or create it where ``create`` is true and there is none.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of one repository, such as ``<store>/survey``.
+    create : bool
+        Create the repository, and its folder, when absent.
+
+    Raises
+    ------
+    StorageError
+        When there is no repository and ``create`` is false.
+    """
+    storage = _storage(path)
+    config = _config()
+    if icechunk.Repository.exists(storage):
+        return icechunk.Repository.open(storage, config)
+    if not create:
+        raise StorageError(
+            f"no repository at {path}: run the ingest first, or give the right store folder"
+        )
+    return icechunk.Repository.create(storage, config)
+
+
+def repository_exists(path: str | Path) -> bool:
+    """Say whether a repository can be opened at ``path``; never creates the folder."""
+    folder = Path(path)
+    return folder.is_dir() and icechunk.Repository.exists(_storage(folder))
+
+
+@contextmanager
+def writer_lock(path: str | Path, *, what: str, timeout: float = 0.0) -> Iterator[None]:
+    """Hold the right to commit to the repository at ``path``.
+
+    The lock is the operating system's, so a killed holder frees it. It lies beside the repository,
+    as ``<path>.lock``, together with a note of who holds it.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of the repository.
+    what : str
+        What the holder does, shown to whoever finds the repository busy.
+    timeout : float
+        Seconds to wait for another holder; 0 does not wait, -1 waits for ever.
+
+    Raises
+    ------
+    RepositoryBusy
+        When another process, or another part of this one, holds the lock.
+    """
+    folder = Path(path)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    owner_file = folder.with_name(folder.name + ".lock.json")
+    lock = FileLock(folder.with_name(folder.name + ".lock"), timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RepositoryBusy(
+            f"{folder} is being written by {_describe_owner(owner_file)}: "
+            "wait until it ends, or stop it, then run again"
+        ) from error
+    try:
+        owner_file.write_text(json.dumps(_this_owner(what)), encoding="utf-8")
+        yield
+    finally:
+        owner_file.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def transaction(
+    repository: icechunk.Repository, message: str, metadata: Mapping[str, Any] | None = None
+) -> Iterator[icechunk.Session]:
+    """Yield a writable session and commit it at the end; an exception leaves nothing behind.
+
+    A session in which nothing changed makes no commit, so that a re-run adds no snapshot.
+    Fork the session (`fork`) before the first change made to it directly: Icechunk refuses later.
+    """
+    session = repository.writable_session(BRANCH)
+    yield session
+    if session.has_uncommitted_changes:
+        session.commit(message, dict(metadata or {}))
+
+
+def fork(session: icechunk.Session) -> icechunk.ForkSession:
+    """Return a child session that can be sent to another process, written there and sent back.
+
+    Raises
+    ------
+    StorageError
+        When the session already has changes: commit those first, in a transaction of their own.
+    """
+    if session.has_uncommitted_changes:
+        raise StorageError(
+            "a session with uncommitted changes cannot be forked: create the survey and allocate "
+            "the rows in one transaction, fork in the next"
+        )
+    return session.fork()
+
+
+def merge(session: icechunk.Session, forks: Iterable[icechunk.ForkSession]) -> None:
+    """Take the writes of forks into the session that will commit them."""
+    session.merge(*forks)
+
+
+def snapshot_id(
+    repository: icechunk.Repository, *, branch: str = BRANCH, tag: str | None = None
+) -> str:
+    """Return the id of the newest snapshot of a branch, or of a tagged one."""
+    try:
+        return repository.lookup_tag(tag) if tag else repository.lookup_branch(branch)
+    except icechunk.IcechunkError as error:
+        name = f"tag {tag!r}" if tag else f"branch {branch!r}"
+        raise StorageError(f"{name} is not in the repository: list its tags and choose") from error
+
+
+def read_session(
+    repository: icechunk.Repository, *, snapshot: str | None = None, tag: str | None = None
+) -> icechunk.Session:
+    """Open a read-only session on a snapshot, a tag, or (with neither) the newest snapshot."""
+    try:
+        if snapshot is not None:
+            return repository.readonly_session(snapshot_id=snapshot)
+        if tag is not None:
+            return repository.readonly_session(tag=tag)
+        return repository.readonly_session(BRANCH)
+    except icechunk.IcechunkError as error:
+        raise StorageError(
+            f"snapshot {snapshot or tag!r} is not in the repository: "
+            "it may belong to another store, or have been expired"
+        ) from error
+
+
+def tag_snapshot(repository: icechunk.Repository, name: str, snapshot: str) -> None:
+    """Give a snapshot a name for ever; the same name for the same snapshot again does nothing.
+
+    Raises
+    ------
+    StorageError
+        When the tag names another snapshot, or the snapshot is unknown: tags never move.
+    """
+    if name in repository.list_tags():
+        if repository.lookup_tag(name) == snapshot:
+            return
+        raise StorageError(f"tag {name!r} already names another snapshot: choose a new name")
+    try:
+        repository.create_tag(name, snapshot)
+    except icechunk.IcechunkError as error:
+        raise StorageError(f"snapshot {snapshot!r} cannot be tagged {name!r}: {error}") from error
+
+
+def _storage(path: str | Path) -> icechunk.Storage:
+    # Icechunk warns on standard error, at every open, that local storage has no safe concurrent
+    # commits. The writer lock is our answer, so the repeated warning tells the user nothing.
+    icechunk.set_logs_filter("icechunk=error")
+    return icechunk.local_filesystem_storage(str(Path(path).resolve()))
+
+
+def _config() -> icechunk.RepositoryConfig:
+    first_axis = icechunk.ManifestSplitDimCondition.Axis(0)
+    splitting = icechunk.ManifestSplittingConfig.from_dict(
+        {icechunk.ManifestSplitCondition.AnyArray(): {first_axis: MANIFEST_SHARDS}}
+    )
+    return icechunk.RepositoryConfig(manifest=icechunk.ManifestConfig(splitting=splitting))
+
+
+def _this_owner(what: str) -> dict[str, str | int]:
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"what": what, "pid": os.getpid(), "host": socket.gethostname(), "since": started}
+
+
+def _describe_owner(owner_file: Path) -> str:
+    try:
+        owner = json.loads(owner_file.read_text(encoding="utf-8"))
+        return "{what!r} (process {pid} on {host}, since {since})".format(**owner)
+    except (OSError, ValueError, KeyError):
+        return "another process"

@@ -1,0 +1,217 @@
+"""Which promote runs wait for a person, and the one way to answer them.
+
+Everything is read from the Prefect API, so the command line, a page and a test on another machine
+see the same. Whether an answer does is decided by the run itself (`tasks.holds`); `decide` only
+refuses early what the run would refuse.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.input import RunInput
+from prefect.utilities.urls import url_for
+from pydantic import Field
+
+from tasks.decisions import Case
+from tasks.references import Reference
+
+DIGEST_DIGITS = 12  # as many digits of the evidence digest are accepted from a typing hand
+PAGE = 100  # flow runs read from the API at a time
+
+
+class NotWaiting(LookupError):
+    """The run does not wait for a decision, or no longer."""
+
+
+class InvalidDecision(ValueError):
+    """A decision that the run would refuse; nothing was handed in."""
+
+
+class PromotionDecision(RunInput):
+    """The form: approve or reject a challenger, after seeing its evidence."""
+
+    approve: bool = Field(
+        default=False,
+        title="Approve",
+        description="On: the challenger becomes champion. Off: it is rejected, the champion stays.",
+    )
+    reviewer: str = Field(
+        title="Reviewer", description="Who decides. Recorded with the model; must not be blank."
+    )
+    reason: str = Field(
+        title="Reason",
+        description="Why, in a sentence that helps whoever asks next year; must not be blank.",
+    )
+    seen_evidence: str = Field(
+        title="Evidence digest",
+        description="Digest at the top of the evidence that you have read. Filled in by the form; "
+        "an answer to evidence that is out of date is refused.",
+    )
+
+
+class WaitingPromotion(Reference):
+    """A promote run that waits for a decision.
+
+    `evidence` is Markdown; `url` is the page of the run, empty when there is no server; `form`
+    is the key of the form that waits, which changes every time a run asks again.
+    """
+
+    flow_run_id: str
+    downstream: str
+    version: str
+    evidence_digest: str
+    evidence: str
+    deadline: datetime
+    form: str
+    url: str
+
+
+def why_refused(answer: PromotionDecision, evidence: str) -> str:
+    """Return why an answer does not do, or an empty text when it does."""
+    seen = answer.seen_evidence.strip().lower()
+    reasons = []
+    if not answer.reviewer.strip():
+        reasons.append("the reviewer is blank: say who decides")
+    if not answer.reason.strip():
+        reasons.append("the reason is blank: say why")
+    if len(seen) < DIGEST_DIGITS or not evidence.startswith(seen):
+        reasons.append(
+            f"the evidence digest {seen or '(blank)'} is not that of the evidence shown, "
+            f"{evidence[:DIGEST_DIGITS]}...: read the evidence of this run and decide on it"
+        )
+    return "; ".join(reasons)
+
+
+def waiting_promotions() -> list[WaitingPromotion]:
+    """Return the promote runs that wait for a decision, paused or suspended, oldest first."""
+    with get_client(sync_client=True) as client:
+        found = [_waiting(client, run) for run in _paused_runs(client)]
+    return [item for item in found if item is not None]
+
+
+def decide(
+    flow_run_id: str, *, approve: bool, reviewer: str, reason: str, seen_evidence: str
+) -> None:
+    """Answer a waiting promote run; the run goes on and records the decision.
+
+    Parameters
+    ----------
+    flow_run_id : str
+        From `waiting_promotions`.
+    approve : bool
+        Whether the challenger becomes champion.
+    reviewer, reason : str
+        Who decides, and why.
+    seen_evidence : str
+        Digest of the evidence that was read; its first 12 digits do.
+
+    Raises
+    ------
+    NotWaiting
+        If the run does not exist, is not held, was answered before, or its deadline has passed.
+    InvalidDecision
+        If the reviewer or the reason is blank or the evidence is not what the run shows now.
+    """
+    answer = PromotionDecision(
+        approve=approve, reviewer=reviewer, reason=reason, seen_evidence=seen_evidence
+    )
+    with get_client(sync_client=True) as client:
+        try:
+            item = _waiting(client, client.read_flow_run(UUID(flow_run_id)))
+        except (ObjectNotFound, ValueError) as error:
+            raise NotWaiting(f"there is no flow run {flow_run_id!r}: {error}") from error
+    if item is None:
+        raise NotWaiting(
+            f"flow run {flow_run_id} does not wait for a decision: it was answered before or has "
+            "ended; `brickyard waiting` lists what waits"
+        )
+    refusal = why_refused(answer, item.evidence_digest)
+    if refusal:
+        raise InvalidDecision(f"{refusal} (flow run {flow_run_id}; nothing was changed)")
+    obstacle = resume(flow_run_id, answer.model_dump(mode="json"))
+    if obstacle:
+        raise NotWaiting(f"flow run {flow_run_id} cannot take the decision: {obstacle}")
+
+
+def resume(flow_run_id: str, answer: dict[str, Any]) -> str:
+    """Hand an answer to a held run; return why Prefect did not take it, or an empty text."""
+    with get_client(sync_client=True) as client:
+        response = client.resume_flow_run(UUID(flow_run_id), run_input=answer)
+    if response.status.value == "ACCEPT":
+        return ""
+    return str(getattr(response.details, "reason", "") or response.status.value)
+
+
+def evidence_key(downstream: str, version: str) -> str:
+    """Return the key of the Prefect artifact that shows the evidence of a challenger."""
+    return f"evidence-{downstream.replace('_', '-')}-v{version}"
+
+
+def run_url(flow_run_id: str) -> str:
+    """Return the address of a flow run's page, or an empty text when there is no server."""
+    return url_for("flow-run", obj_id=flow_run_id) or ""
+
+
+def _paused_runs(client: SyncPrefectClient) -> list[FlowRun]:
+    paused = FlowRunFilterStateType(any_=[StateType.PAUSED])
+    chosen = FlowRunFilter(state=FlowRunFilterState(type=paused))
+    runs: list[FlowRun] = []
+    while True:
+        page = client.read_flow_runs(flow_run_filter=chosen, limit=PAGE, offset=len(runs))
+        runs += page
+        if len(page) < PAGE:
+            return sorted(runs, key=lambda run: (run.created is None, run.created))
+
+
+def _waiting(client: SyncPrefectClient, run: FlowRun) -> WaitingPromotion | None:
+    state = run.state
+    if state is None or not state.is_paused() or not state.state_details.run_input_keyset:
+        return None
+    key = str(state.state_details.pause_key)
+    described = _read_input(client, run.id, f"hold-{key}")
+    # The form is saved just after the run is paused; before that nobody can answer.
+    form = _read_input(client, run.id, state.state_details.run_input_keyset["schema"])
+    if described is None or form is None:
+        return None
+    case = Case.model_validate_json(described)
+    name = evidence_key(case.downstream, case.challenger.version)
+    artifacts = client.read_artifacts(
+        artifact_filter=ArtifactFilter(
+            key=ArtifactFilterKey(any_=[name]),
+            flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]),
+        ),
+        sort=ArtifactSort.CREATED_DESC,
+        limit=1,
+    )
+    return WaitingPromotion(
+        flow_run_id=str(run.id),
+        downstream=case.downstream,
+        version=case.challenger.version,
+        evidence_digest=case.evidence,
+        evidence=str(artifacts[0].data) if artifacts else "",
+        deadline=case.deadline,
+        form=key,
+        url=run_url(str(run.id)),
+    )
+
+
+def _read_input(client: SyncPrefectClient, flow_run_id: UUID, key: str) -> str | None:
+    try:
+        return client.read_flow_run_input(flow_run_id=flow_run_id, key=key)
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code == 404:
+            return None
+        raise

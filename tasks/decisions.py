@@ -1,0 +1,199 @@
+"""The append-only record of the promotion gate: what was asked, what was answered, what moved.
+
+One SQLite table beside the other ledgers of the home folder; its triggers refuse every change of
+a row. A *case* is one hold of one promote run: one evidence packet shown to people. Each event of
+a case is written at most once, so writing it again (a flow body that runs twice, a repair after a
+crash) changes nothing. Nothing here touches the registry.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tasks.references import EvidencePacket, ModelRef, Reference
+from tasks.settings import Settings
+
+BUSY_SECONDS = 30  # how long a writer waits for another one
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    sequence INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,             -- UTC, ISO 8601
+    case_id TEXT NOT NULL,
+    event TEXT NOT NULL,
+    ask INTEGER NOT NULL,         -- which form of the case; 0 where it does not apply
+    downstream TEXT NOT NULL,
+    body TEXT NOT NULL,           -- JSON
+    UNIQUE (case_id, event, ask)
+);
+CREATE TRIGGER IF NOT EXISTS events_are_never_changed BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'decisions are never changed: append an event'); END;
+CREATE TRIGGER IF NOT EXISTS events_are_never_deleted BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'decisions are never deleted'); END;
+"""
+
+
+class Event(StrEnum):
+    """What may happen to a case, in order; MOVING without MOVED is a crash to repair."""
+
+    OPENED = "opened"
+    REFUSED = "refused"
+    DECIDED = "decided"
+    STALE = "stale"
+    MOVING = "moving"
+    MOVED = "moved"
+    CLOSED = "closed"
+
+
+class Case(Reference):
+    """One evidence packet, shown by one promote run, waiting for a decision until `deadline`."""
+
+    case_id: str
+    flow_run_id: str
+    attempt: int
+    downstream: str
+    challenger: ModelRef
+    champion: ModelRef | None
+    evidence: str
+    deadline: datetime
+
+
+class Decision(Reference):
+    """What a person decided about a case; `expired` when nobody did in time."""
+
+    case: Case
+    approve: bool
+    reviewer: str
+    reason: str
+    ask: int = 1
+    expired: bool = False
+
+
+class LedgerEvent(Reference):
+    """One row of the ledger."""
+
+    sequence: int
+    at: datetime
+    case_id: str
+    event: Event
+    ask: int
+    downstream: str
+    body: dict[str, Any]
+
+
+def ledger_path(settings: Settings) -> Path:
+    """Return the SQLite file of the record."""
+    return settings.home.resolve() / "decisions.sqlite"
+
+
+def evidence_digest(packet: EvidencePacket) -> str:
+    """Return the digest that binds a decision to what was shown, 64 hexadecimal digits."""
+    text = json.dumps(packet.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def append(settings: Settings, case: Case, event: Event, body: Any, ask: int = 0) -> bool:
+    """Append an event of a case.
+
+    Parameters
+    ----------
+    body : reference or JSON-ready mapping
+    ask : int
+        Which form of the case it belongs to, where it belongs to one.
+
+    Returns
+    -------
+    bool
+        False when the case has this event already; the first one stands and nothing is written.
+    """
+    content = body.model_dump(mode="json") if isinstance(body, Reference) else body
+    row = (
+        datetime.now(UTC).isoformat(),
+        case.case_id,
+        event.value,
+        ask,
+        case.downstream,
+        json.dumps(content, sort_keys=True),
+    )
+    names = "at, case_id, event, ask, downstream, body"
+    with _connect(settings) as database:
+        written = database.execute(
+            f"INSERT INTO events ({names}) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (case_id, event, ask) DO NOTHING",
+            row,
+        )
+        return written.rowcount == 1
+
+
+def read_events(
+    settings: Settings, *, case_id: str | None = None, downstream: str | None = None
+) -> list[LedgerEvent]:
+    """Return the events of one case, of one downstream task or all of them, in order."""
+    wanted = {"case_id": case_id, "downstream": downstream}
+    chosen = {name: value for name, value in wanted.items() if value is not None}
+    where = " AND ".join(f"{name} = :{name}" for name in chosen) or "1"
+    names = ("sequence", "at", "case_id", "event", "ask", "downstream", "body")
+    query = f"SELECT {', '.join(names)} FROM events WHERE {where} ORDER BY sequence"
+    with _connect(settings) as database:
+        rows = database.execute(query, chosen).fetchall()
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+    return [LedgerEvent.model_validate({**row, "body": json.loads(row["body"])}) for row in found]
+
+
+def find_event(settings: Settings, case: Case, event: Event) -> LedgerEvent | None:
+    """Return the event of a case, or None when it has not happened."""
+    found = [item for item in read_events(settings, case_id=case.case_id) if item.event is event]
+    return found[0] if found else None
+
+
+def record_decision(settings: Settings, decision: Decision) -> tuple[Decision, datetime]:
+    """Record a decision, unless its case was decided before, and return the one that stands.
+
+    Returns
+    -------
+    decision, at : tuple
+        The first decision recorded for the case and when that was.
+    """
+    append(settings, decision.case, Event.DECIDED, decision)
+    standing = find_event(settings, decision.case, Event.DECIDED)
+    if standing is None:
+        raise RuntimeError(f"{ledger_path(settings)} lost the decision that was just written")
+    return Decision.model_validate(standing.body), standing.at
+
+
+def unfinished_decisions(settings: Settings, downstream: str | None) -> list[Decision]:
+    """Return decisions whose consequences were not carried out to the end, oldest first."""
+    events = read_events(settings, downstream=downstream)
+    ends = {Event.STALE, Event.CLOSED}
+    closed = {item.case_id for item in events if item.event in ends}
+    decided = [item for item in events if item.event is Event.DECIDED]
+    return [Decision.model_validate(item.body) for item in decided if item.case_id not in closed]
+
+
+def overdue_cases(settings: Settings, downstream: str | None, now: datetime) -> list[Case]:
+    """Return cases whose deadline has passed without a decision, oldest first."""
+    events = read_events(settings, downstream=downstream)
+    decided = {item.case_id for item in events if item.event is Event.DECIDED}
+    opened = [
+        Case.model_validate(item.body["case"]) for item in events if item.event is Event.OPENED
+    ]
+    return [case for case in opened if case.case_id not in decided and case.deadline < now]
+
+
+@contextmanager
+def _connect(settings: Settings) -> Iterator[sqlite3.Connection]:
+    path = ledger_path(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path, timeout=BUSY_SECONDS)
+    try:
+        with database:  # commits, or rolls back when the block raises
+            database.executescript(SCHEMA)
+            yield database
+    finally:
+        database.close()

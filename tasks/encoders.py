@@ -1,0 +1,81 @@
+"""Find encoders on disk, and the embeddings that they made."""
+
+from pathlib import Path
+
+from storage.embedding_store import embedding_ledger, has_embeddings
+from storage.repository import (
+    EMBEDDING_REPOSITORY,
+    open_repository,
+    read_session,
+    repository_exists,
+    snapshot_id,
+)
+from tasks.errors import TaskError
+from tasks.references import EmbeddingsRef, EncoderRef, SnapshotRef
+from tasks.settings import Settings
+
+
+class NoEncoder(TaskError, LookupError):
+    """There is no such encoder, or more than one fits."""
+
+
+class NotEmbedded(TaskError, LookupError):
+    """A survey has no embeddings by an encoder."""
+
+
+def find_encoder(settings: Settings, name: str = "") -> EncoderRef:
+    """Return an encoder by its folder, or by the beginning of its digest; the newest by default.
+
+    Raises
+    ------
+    NoEncoder
+        If none fits, or more than one does.
+    """
+    if name and (Path(name) / "digest").is_file():
+        return _reference(Path(name))
+    folders = [path.parent for path in settings.encoder_path.glob(f"{name}*/digest")]
+    if not folders:
+        raise NoEncoder(
+            f"no encoder {name!r} in {settings.encoder_path}: run `brickyard pretrain`, or give "
+            "the folder of one"
+        )
+    newest = max(folders, key=lambda folder: (folder / "digest").stat().st_mtime_ns)
+    if name and len(folders) > 1:
+        names = ", ".join(sorted(folder.name for folder in folders))
+        raise NoEncoder(f"{name!r} fits {len(folders)} encoders ({names}): give more digits")
+    return _reference(newest)
+
+
+def find_embeddings(snapshot: SnapshotRef, encoder: EncoderRef) -> EmbeddingsRef:
+    """Return the newest embeddings of a survey by an encoder.
+
+    Raises
+    ------
+    NotEmbedded
+        If this encoder has not embedded the survey.
+    """
+    path = Path(snapshot.store) / EMBEDDING_REPOSITORY
+    message = (
+        f"{snapshot.survey} has no embeddings by encoder {encoder.digest[:16]}: run "
+        f"`brickyard embed {snapshot.survey} --encoder {encoder.digest[:16]}`"
+    )
+    if not repository_exists(path):
+        raise NotEmbedded(message)
+    repository = open_repository(path)
+    session = read_session(repository)
+    if not has_embeddings(session, encoder.digest, snapshot.survey):
+        raise NotEmbedded(message)
+    if embedding_ledger(session, encoder.digest, snapshot.survey).empty:
+        raise NotEmbedded(message)
+    return EmbeddingsRef(
+        store=snapshot.store,
+        survey=snapshot.survey,
+        encoder_digest=encoder.digest,
+        snapshot_id=snapshot_id(repository),
+        survey_snapshot_id=snapshot.snapshot_id,
+    )
+
+
+def _reference(folder: Path) -> EncoderRef:
+    digest = (folder / "digest").read_text().strip()
+    return EncoderRef(path=str(folder.resolve()), digest=digest)

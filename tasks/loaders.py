@@ -1,0 +1,107 @@
+"""Cutouts of a snapshot as batches for the model: the one place where both worlds meet."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lvm.encoder import EncoderConfig
+from storage.batches import iterate_batches, read_cutouts
+from storage.brick_store import ledger, read_layout, valid_rows
+from storage.repository import SURVEY_REPOSITORY, open_repository, read_session
+from tasks.references import SnapshotRef
+
+Rows = npt.NDArray[np.int64]
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+def survey_path(store: str) -> Path:
+    """Return the cutout repository of a store."""
+    return Path(store) / SURVEY_REPOSITORY
+
+
+def open_snapshot(snapshot: SnapshotRef) -> Any:
+    """Open a read-only session on a snapshot of the cutout repository."""
+    repository = open_repository(survey_path(snapshot.store))
+    return read_session(repository, snapshot=snapshot.snapshot_id)
+
+
+def load_cutouts(snapshot: SnapshotRef, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+    """Return the cutouts of some rows as one batch for the model, with their `rows`."""
+    pixels = read_cutouts(open_snapshot(snapshot), snapshot.survey, rows)
+    return {**pixels, "rows": np.asarray(rows)}
+
+
+class EpochBatches:
+    """The batches of one epoch, with a length, in an order that its seed decides."""
+
+    def __init__(self, loader: "CutoutLoader", batch_size: int, seed: tuple[int, int]) -> None:
+        self._loader, self._batch_size, self._seed = loader, batch_size, seed
+
+    def __len__(self) -> int:
+        """Return the number of batches, a short last one included."""
+        return math.ceil(len(self._loader.rows) / self._batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """Yield the batches, each with `rows` and the columns of the loader."""
+        shuffle = np.random.default_rng(self._seed)
+        yield from self._loader.batches(self._batch_size, shuffle)
+
+
+class CutoutLoader:
+    """Rows of a snapshot, and what is known of them, as batches.
+
+    Parameters
+    ----------
+    snapshot : SnapshotRef
+    rows : ndarray, shape (n,), int64, optional
+        Rows to load, in ascending order; all objects by default.
+    columns : mapping of str to ndarray, shape (n, ...)
+        What goes with every row into a batch, such as `target`.
+    limit : int
+        Keep at most this many rows, drawn with `seed`; 0 keeps all.
+    """
+
+    def __init__(
+        self,
+        snapshot: SnapshotRef,
+        rows: Rows | None = None,
+        columns: Columns | None = None,
+        *,
+        limit: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self._session = open_snapshot(snapshot)
+        self.snapshot = snapshot
+        self.seed = seed
+        self.layout = read_layout(self._session, snapshot.survey)
+        if rows is None:
+            rows = valid_rows(ledger(self._session, snapshot.survey))
+        if limit and limit < len(rows):
+            rows = np.sort(np.random.default_rng(seed).permutation(rows)[:limit])
+        self.rows: Rows = np.asarray(rows, dtype=np.int64)
+        self._columns = dict(columns or {})
+
+    def encoder_config(self, config: EncoderConfig) -> EncoderConfig:
+        """Return `config` with the bands and the cutout size of the survey."""
+        return dataclasses.replace(config, bands=self.layout.bands, cutout_size=self.layout.size)
+
+    def epoch(self, epoch: int, batch_size: int) -> EpochBatches:
+        """Return the shuffled batches of an epoch: the same ones for the same epoch and seed."""
+        return EpochBatches(self, batch_size, (self.seed, epoch))
+
+    def batches(
+        self, batch_size: int, shuffle: np.random.Generator | None = None
+    ) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """Yield every row once; in ascending order unless a generator shuffles them."""
+        found = iterate_batches(
+            self._session, self.snapshot.survey, self.rows, batch_size, shuffle=shuffle
+        )
+        for batch in found:
+            places = np.searchsorted(self.rows, batch.rows)
+            extra = {name: values[places] for name, values in self._columns.items()}
+            yield {**batch.pixels, "rows": batch.rows, **extra}

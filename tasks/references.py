@@ -1,0 +1,187 @@
+"""The small frozen values that travel between flows and tasks: references, receipts, evidence.
+
+Nothing here holds pixels, tensors, open stores or models; everything fits into a JSON document,
+so that it can be a Prefect parameter, a persisted result, an MLflow tag or an artifact.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Reference(BaseModel):
+    """Base of all references: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def content_digest(self) -> str:
+        """Return the SHA-256 of the canonical JSON text, as 64 hexadecimal digits."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class SnapshotRef(Reference):
+    """One snapshot of one survey in the cutout repository of a store."""
+
+    store: str
+    survey: str
+    snapshot_id: str
+
+
+class EncoderRef(Reference):
+    """An encoder on disk; `digest` is checked by whoever loads it."""
+
+    path: str
+    digest: str
+
+
+class EmbeddingsRef(Reference):
+    """Embeddings of one survey by one encoder, as committed."""
+
+    store: str
+    survey: str
+    encoder_digest: str
+    snapshot_id: str
+    survey_snapshot_id: str
+
+
+class ModelRef(Reference):
+    """A version of a registered downstream model.
+
+    `downstream` is the name of the downstream task and of the MLflow registered model; `digest`
+    is that of the weights and configuration, so that a changed version is noticed.
+    """
+
+    downstream: str
+    version: str
+    run_id: str
+    digest: str
+
+
+class DatasetRef(Reference):
+    """Labels, objects and splits of a training or a test, frozen.
+
+    `labels_as_of` (ISO 8601, UTC) is the time up to which rows of the label ledger count; with the
+    snapshot and the split rule it fixes the data set for good. `counts` are objects by split and
+    class, as `{"train": {"spiral": 120}}`.
+    """
+
+    snapshot: SnapshotRef
+    labels_path: str
+    question: str
+    classes: tuple[str, ...]
+    labels_as_of: str
+    labels_digest: str
+    healpix_order: int
+    fractions: tuple[float, float, float]
+    salt: str
+    split_digest: str
+    counts: dict[str, dict[str, int]]
+
+
+class CatalogueRef(Reference):
+    """A published catalogue of predictions."""
+
+    path: str
+    digest: str
+    rows: int
+    model: ModelRef
+    snapshot: SnapshotRef
+
+
+class Outcome(StrEnum):
+    """What happened to one unit of work; "nothing to do" is not an error."""
+
+    WRITTEN = "written"
+    ALREADY_PRESENT = "already_present"
+    EMPTY = "empty"
+    FAILED = "failed"
+
+
+class UnitReceipt(Reference):
+    """What became of one brick (or one block of an image folder).
+
+    `without_cutout` counts the objects that were selected but have no cutout, by reason;
+    `not_selected` those that the selection left out, by reason.
+    """
+
+    name: str
+    outcome: Outcome
+    objects: int = 0
+    without_cutout: dict[str, int] = Field(default_factory=dict)
+    not_selected: dict[str, int] = Field(default_factory=dict)
+    verification: str = "unverified"
+    message: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Receipt(Reference):
+    """What one run of a flow did, unit by unit; `total` units went in and as many come out."""
+
+    survey: str
+    snapshot_id: str
+    units: tuple[UnitReceipt, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Return the number of units of work."""
+        return len(self.units)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the number of units by outcome, every outcome present."""
+        found = Counter(unit.outcome for unit in self.units)
+        return {outcome.value: found.get(outcome, 0) for outcome in Outcome}
+
+    @property
+    def objects(self) -> int:
+        """Return the number of objects in units that are now in the store."""
+        return sum(unit.objects for unit in self.units if unit.outcome is not Outcome.FAILED)
+
+
+class Interval(Reference):
+    """A measured value with the limits of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Evaluation(Reference):
+    """How a model does on one frozen test split.
+
+    `confusion[i][j]` counts objects of class `classes[i]` that were given `classes[j]`. `slices`
+    holds the headline metric per slice, as `{"z 17-18": {"n": 40, "balanced_accuracy": 0.8}}`.
+    `baselines` are the headline metric of simpler methods on the same split. `worst` are object
+    ids of the most confident errors.
+    """
+
+    model: ModelRef
+    snapshot: SnapshotRef
+    split_digest: str
+    labels_digest: str
+    test_objects: int
+    headline: str
+    higher_is_better: bool = True
+    metrics: dict[str, Interval]
+    classes: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    per_class: dict[str, dict[str, float]] = Field(default_factory=dict)
+    slices: dict[str, dict[str, float]] = Field(default_factory=dict)
+    baselines: dict[str, float] = Field(default_factory=dict)
+    worst: tuple[str, ...] = ()
+
+
+class EvidencePacket(Reference):
+    """What a person decides on: the challenger, and the champion on the same test split.
+
+    `champion` is None when no champion exists yet. `facts` are the lineage lines shown to the
+    reviewer (training snapshot, encoder digest, labels, code version, run).
+    """
+
+    challenger: Evaluation
+    champion: Evaluation | None = None
+    facts: dict[str, str] = Field(default_factory=dict)

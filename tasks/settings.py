@@ -1,0 +1,71 @@
+"""Where things are: read from the environment (prefix `BRICKYARD_`), never from code.
+
+What an algorithm is stands beside it in a frozen dataclass; what a run does stands in
+`flows/parameters.py`. Only places, addresses and sizes of this machine belong here.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Places and addresses of one installation.
+
+    Every field can be set by an environment variable, e.g. `BRICKYARD_HOME=/data/brickyard`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BRICKYARD_", extra="forbid", frozen=True)
+
+    home: Path = Field(
+        default=Path("brickyard-home"),
+        description="folder of the embedded default: store, labels, MLflow database, catalogues",
+    )
+    store: str = Field(default="", description="store URL or folder; empty: <home>/store")
+    tracking_uri: str = Field(
+        default="", description="MLflow tracking URI; empty: SQLite in <home>"
+    )
+    scheduler: str = Field(
+        default="", description="address of a Dask scheduler; empty: a local cluster is started"
+    )
+    workers: int = Field(default=2, ge=1, description="worker processes of the local cluster")
+    threads_per_worker: int = Field(default=1, ge=1)
+    connect_timeout: float = Field(
+        default=10.0, gt=0, description="seconds to wait for an answer of the scheduler"
+    )
+
+    @property
+    def store_path(self) -> str:
+        """Return the folder or URL that holds the repositories `survey` and `embeddings`."""
+        return self.store or str(self.home.resolve() / "store")
+
+    @property
+    def labels_path(self) -> Path:
+        """Return the SQLite file of the label ledger."""
+        return self.home.resolve() / "labels.sqlite"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Return the MLflow tracking URI."""
+        return self.tracking_uri or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
+
+    @property
+    def artifact_path(self) -> Path:
+        """Return the folder of MLflow artifacts when the embedded default is used."""
+        return self.home.resolve() / "mlartifacts"
+
+    @property
+    def encoder_path(self) -> Path:
+        """Return the folder of pre-trained encoders, one sub-folder a digest."""
+        return self.home.resolve() / "encoders"
+
+    @property
+    def catalogue_path(self) -> Path:
+        """Return the folder of published catalogues."""
+        return self.home.resolve() / "catalogues"
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment of this process."""
+    return Settings()

@@ -1,0 +1,154 @@
+"""How fast cutouts come out of the store, also against a folder of JPEG files of the same."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import icechunk
+import numpy as np
+import pytest
+import xarray as xr
+from figures import Figure, record
+from PIL import Image
+
+from storage.batches import READ_THREADS, iterate_batches
+from storage.brick_store import (
+    BrickRecord,
+    allocate,
+    create_survey,
+    record_bricks,
+    write_cutouts,
+)
+from storage.repository import fork, merge, open_repository, read_session, transaction
+from storage.schema import BrickState, SurveyLayout, catalogue_columns
+
+SURVEY, BANDS, SIZE = "dr10/south", ("g", "r", "z"), 152
+N_BRICKS, BRICK_OBJECTS = 8, 192
+ROWS = np.arange(N_BRICKS * BRICK_OBJECTS)
+BATCH_SIZE = 256
+RUNS = 5
+NOISE = np.array([0.004, 0.006, 0.02], np.float32)[:, None, None]  # DR9 depth [nanomaggy/pixel]
+
+
+def _block(brickid: int) -> xr.Dataset:
+    """Return cutouts with the noise of the survey, a galaxy each and a star in every third."""
+    rng = np.random.default_rng(brickid)
+    shape = (BRICK_OBJECTS, len(BANDS), SIZE, SIZE)
+    image = rng.standard_normal(shape, np.float32) * NOISE
+    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32) - SIZE // 2
+    image += np.exp(-np.hypot(y, x) / 6) * NOISE * 30
+    image[::3] += 5e3 * NOISE * np.exp(-((y - 40) ** 2 + (x + 30) ** 2) / 8)
+    depth = 16 * np.round(rng.uniform(50, 70, (*shape[:2], 1, SIZE)))  # whole chips in a column
+    columns = catalogue_columns(BANDS)
+    return xr.Dataset(
+        {
+            "image": (("object", "band", "y", "x"), image),
+            "invvar": (
+                ("object", "band", "y", "x"),
+                np.broadcast_to(depth, shape).astype(np.float32) / (1000 * NOISE**2),
+            ),
+            "maskbits": (
+                ("object", "y", "x"),
+                np.where(np.hypot(y - 40, x + 30) < 5, 2, 0).astype(np.int32)[None]
+                * np.ones((BRICK_OBJECTS, 1, 1), np.int32),
+            ),
+            "release": ("object", np.full(BRICK_OBJECTS, 10000, np.int32)),
+            "brickid": ("object", np.full(BRICK_OBJECTS, brickid, np.int32)),
+            "objid": ("object", np.arange(BRICK_OBJECTS, dtype=np.int64)),
+            "ra": ("object", np.zeros(BRICK_OBJECTS)),
+            "dec": ("object", np.zeros(BRICK_OBJECTS)),
+            "type": ("object", np.zeros(BRICK_OBJECTS, np.uint8)),
+            "catalogue": (
+                ("object", "column"),
+                np.zeros((BRICK_OBJECTS, len(columns)), np.float32),
+            ),
+        },
+        coords={"band": list(BANDS), "column": list(columns)},
+    )
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> icechunk.Session:
+    repository = open_repository(tmp_path_factory.mktemp("store") / "survey", create=True)
+    names = [f"b{number}" for number in range(N_BRICKS)]
+    with transaction(repository, "rows") as session:
+        create_survey(session, SURVEY, SurveyLayout(BANDS, SIZE))
+        ranges = allocate(session, SURVEY, dict.fromkeys(names, BRICK_OBJECTS))
+    with transaction(repository, "cutouts") as session:
+        child = fork(session)
+        for number, name in enumerate(names):
+            write_cutouts(child, SURVEY, ranges[name], _block(number))
+        merge(session, [child])
+        records = [
+            BrickRecord(name, number, BrickState.WRITTEN, ranges[name], BRICK_OBJECTS)
+            for number, name in enumerate(names)
+        ]
+        record_bricks(session, SURVEY, records)
+    return read_session(repository)
+
+
+@pytest.fixture(scope="module")
+def jpeg_folder(tmp_path_factory: pytest.TempPathFactory, survey: icechunk.Session) -> Path:
+    folder = tmp_path_factory.mktemp("jpeg")
+    for batch in iterate_batches(survey, SURVEY, ROWS, BATCH_SIZE, fields=["image"]):
+        scaled = np.arcsinh(batch.image / NOISE) * 20 + 60
+        pictures = np.clip(scaled, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        for row, picture in zip(batch.rows, pictures, strict=True):
+            Image.fromarray(np.ascontiguousarray(picture)).save(folder / f"{row}.jpg", quality=92)
+    return folder
+
+
+def _store_rate(survey: icechunk.Session, fields: list[str]) -> float:
+    start = time.perf_counter()
+    shuffle = np.random.default_rng(0)
+    batches = iterate_batches(survey, SURVEY, ROWS, BATCH_SIZE, shuffle=shuffle, fields=fields)
+    count = sum(len(batch.image) for batch in batches)
+    assert count == len(ROWS)
+    return count / (time.perf_counter() - start)
+
+
+def _read_jpeg(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture, np.float32).transpose(2, 0, 1)
+
+
+def _jpeg_rate(folder: Path) -> float:
+    order = np.random.default_rng(0).permutation(ROWS)
+    start = time.perf_counter()
+    count = 0
+    with ThreadPoolExecutor(READ_THREADS) as executor:
+        for first in range(0, len(order), BATCH_SIZE):
+            paths = [folder / f"{row}.jpg" for row in order[first : first + BATCH_SIZE]]
+            count += len(np.stack(list(executor.map(_read_jpeg, paths))))
+    return count / (time.perf_counter() - start)
+
+
+def test_loader(survey, jpeg_folder):
+    for fields in (["image"], ["image", "invvar", "maskbits"]):
+        _store_rate(survey, fields)  # warm up: memory and page cache
+    store, everything, jpeg = [], [], []
+    for _ in range(RUNS):
+        store.append(_store_rate(survey, ["image"]))
+        everything.append(_store_rate(survey, ["image", "invvar", "maskbits"]))
+        jpeg.append(_jpeg_rate(jpeg_folder))
+    bound = "none: images 3x152x152 float32, shuffled, two reading threads"
+    record(Figure("loader.cutouts_per_second", "cutouts/s", ">= 10000", bound, store))
+    record(
+        Figure(
+            "loader.with_invvar_and_mask_per_second",
+            "cutouts/s",
+            "reported",
+            "as above, with invvar float32 and maskbits int32",
+            everything,
+        )
+    )
+    ratios = [one / other for one, other in zip(store, jpeg, strict=True)]
+    record(
+        Figure(
+            "loader.over_jpeg_folder",
+            "ratio",
+            ">= 3",
+            "PIL on a folder of JPEG files of the same cutouts, as many threads",
+            ratios,
+        )
+    )

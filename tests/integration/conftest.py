@@ -1,0 +1,47 @@
+"""A real Prefect server for the session and an own home with a real MLflow for each test."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import (
+    PREFECT_LOCAL_STORAGE_PATH,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    temporary_settings,
+)
+from prefect.testing.utilities import prefect_test_harness
+
+from tasks.settings import Settings
+from tasks.tracking import model_versions
+
+START_SECONDS = 120  # a busy machine needs half a minute
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run a temporary Prefect server for the whole session."""
+    storage = tmp_path_factory.mktemp("prefect-storage")
+    updates = {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_LOCAL_STORAGE_PATH: storage}
+    with (
+        temporary_settings(updates),
+        prefect_test_harness(server_startup_timeout=START_SECONDS),
+    ):
+        yield
+
+
+@pytest.fixture(scope="session")
+def empty_tracking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the home of an MLflow database that was just created (which takes seconds)."""
+    home = tmp_path_factory.mktemp("empty-tracking")
+    assert model_versions(Settings(home=home), "nothing") == []
+    return home
+
+
+@pytest.fixture
+def tracking(empty_tracking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return the settings of a fresh home with an empty MLflow, also set in the environment."""
+    home = tmp_path / "home"
+    shutil.copytree(empty_tracking, home)
+    monkeypatch.setenv("BRICKYARD_HOME", str(home))
+    return Settings(home=home)
