@@ -17,11 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 START_SECONDS = 120  # a first start on a busy machine creates and migrates the database
-QUIET = {
+# What the embedded default wants of the libraries it starts, unless the user has set it.
+DEFAULTS = {
+    "DASK_LOGGING__DISTRIBUTED": "warning",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 
 
@@ -44,7 +48,7 @@ def configure_environment(home: Path, *, verbose: bool = False) -> None:
     os.environ["BRICKYARD_HOME"] = str(home.resolve())
     os.environ.setdefault("PREFECT_HOME", str(prefect_home))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "ERROR")
-    for name, value in QUIET.items():
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     api_url = running_server(home)
     if api_url:

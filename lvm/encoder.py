@@ -20,6 +20,7 @@ from lvm.preprocess import (
     default_preprocess,
     fit_preprocess,
 )
+from lvm.stem import ConvStem
 from lvm.tensors import Batch
 
 
@@ -55,7 +56,7 @@ class SwinShape:
 
 
 PRESETS = {
-    # 2.1 M parameters, for two cores: 21 arcsec around the object at the survey's own pixels, all
+    # 2.2 M parameters, for two cores: 21 arcsec around the object at the survey's own pixels, all
     # of it in one attention window of the last stage. Chosen by measuring sizes 64 to 96 px.
     "nano": SwinShape(80, 4, 48, (1, 2, 4), (2, 4, 8), 5),
     # 27.5 M parameters: Swin-T at 128 px.
@@ -211,6 +212,7 @@ def _create_trunk(config: EncoderConfig) -> Any:
             patch_size=shape.patch_size,
             in_chans=len(config.bands),
             num_classes=0,
+            embed_layer=ConvStem,
             embed_dim=shape.embed_dim,
             depths=shape.depths,
             num_heads=shape.num_heads,

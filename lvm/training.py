@@ -146,8 +146,7 @@ def fit(
     if run.average is not None:
         run.average.copy_to(model)
     model.eval()
-    last = run.history[-1] if run.history else {}
-    _tell(callbacks, Event("end", run.epoch, run.step, last, model))
+    _tell(callbacks, Event("end", run.epoch, run.step, (run.history or [{}])[-1], model))
     return FitResult(tuple(run.history), run.step, time.perf_counter() - start, stopped)
 
 

@@ -116,12 +116,14 @@ def config_digest(config: object, algorithm_version: int = ALGORITHM_VERSION) ->
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def brick_fingerprint(root: str | Path, brickname: str, bands: Sequence[str]) -> str:
+def brick_fingerprint(
+    root: str | Path, brickname: str, bands: Sequence[str], region: str | None = None
+) -> str:
     """Return a digest of the names, sizes and modification times of a brick's files.
 
     Costs well under a millisecond: enough to see that a brick already in the store did not change.
     """
-    return _fingerprint(locate_brick_files(root, brickname, bands))
+    return _fingerprint(locate_brick_files(root, brickname, bands, region))
 
 
 def survey_brick(

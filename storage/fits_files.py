@@ -121,7 +121,8 @@ def check_complete(path: Path) -> None:
                 if data + header.data_size > size:
                     raise CorruptFile(f"ends at byte {size} of {data + header.data_size}")
                 end = data + header.data_size_padded
-                if 0 < size - end < _BLOCK:
+                handle.seek(end)
+                if 0 < size - end < _BLOCK and not handle.read(8).startswith(b"XTENSION"):
                     break  # stray bytes after the last HDU
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise _corrupt(path, str(error) or type(error).__name__) from error

@@ -13,7 +13,6 @@ from astropy.io import fits
 from storage.errors import CorruptFile, SchemaMismatch, StorageError
 
 VOTE_PREFIX = "votes_"
-_READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
 
 
 def read_label_table(path: str | Path) -> pd.DataFrame:
@@ -66,14 +65,13 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         if suffixes in (".fits", ".fits.gz"):
             return _read_fits(path)
-        if path.suffix not in _READERS:
-            raise SchemaMismatch(f"{path}: give a .csv, .parquet, .fits or .fits.gz file")
-        table: pd.DataFrame = _READERS[path.suffix](path)
-    except SchemaMismatch:
-        raise
+        if path.suffix == ".csv":
+            return pd.read_csv(path)
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
     except (OSError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise CorruptFile(f"{path}: not a readable table ({error}); export it again") from error
-    return table
+    raise SchemaMismatch(f"{path}: give a .csv, .parquet, .fits or .fits.gz file")
 
 
 def _read_fits(path: Path) -> pd.DataFrame:

@@ -29,6 +29,7 @@ RGB_SCALES: Mapping[str, float] = MappingProxyType({"g": 6.0, "r": 3.4, "i": 3.0
 
 #: File kinds with one file per band that the reader uses.
 BAND_KINDS = ("image", "invvar", "nexp", "psfsize")
+REGIONS = frozenset({"north", "south"})
 BRICK_NAME = re.compile(r"\d{4}[pm]\d{3}")
 _SUFFIXES = (".fits.fz", ".fits", ".fits.gz")
 
@@ -127,15 +128,18 @@ def region_bricks_path(root: str | Path, release: str, region: str) -> Path:
 def survey_bases(root: str | Path, region: str | None = None) -> tuple[Path, ...]:
     """Return the folders below ``root`` that may hold ``coadd/`` and ``tractor/``.
 
-    That is ``root`` itself and each of its sub-folders with such a folder, or only the sub-folder
-    ``region``.
+    That is ``root`` itself and each of its sub-folders with such a folder; of the two regions only
+    ``region``, where it is given.
     """
     root = Path(root)
     if not root.is_dir():
         raise BrickNotFound(f"{root} is not a folder; give the root of a release or of one region")
     if region is not None and (root / region).is_dir():
         return (root / region,)
-    inner = (child for child in sorted(root.iterdir()) if child.is_dir())
+    others = REGIONS - {region} if region is not None else frozenset()
+    inner = (
+        child for child in sorted(root.iterdir()) if child.is_dir() and child.name not in others
+    )
     kinds = ("coadd", "tractor", "tractor-i")
     return (root, *(child for child in inner if any((child / kind).is_dir() for kind in kinds)))
 
@@ -173,6 +177,8 @@ def locate_brick_files(
         files = _files_under(base, brickname, tuple(bands or BANDS))
         if files.exist():
             found.append(files)
+            if base == Path(root):
+                break  # the root's own files come before those of folders in it
     if not found:
         raise BrickNotFound(
             f"no coadd and no tractor catalogue of brick {brickname} under {root}; check the root, "

@@ -111,8 +111,6 @@ def decide(
     ----------
     flow_run_id : str
         From `waiting_promotions`.
-    approve : bool
-        Whether the challenger becomes champion.
     reviewer, reason : str
         Who decides, and why.
     seen_evidence : str

@@ -109,7 +109,7 @@ def run_units(
         client.submit(function, *unit, pure=False, retries=1): index
         for index, unit in enumerate(units)
     }
-    for future in as_completed(futures):
+    for future in as_completed(futures, loop=client.loop):
         error = future.exception()
         yield futures[future], (error if error is not None else future.result())
         future.release()

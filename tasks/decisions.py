@@ -6,7 +6,6 @@ a case is written at most once, so writing it again (a flow body that runs twice
 crash) changes nothing. Nothing here touches the registry.
 """
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -94,8 +93,7 @@ def ledger_path(settings: Settings) -> Path:
 
 def evidence_digest(packet: EvidencePacket) -> str:
     """Return the digest that binds a decision to what was shown, 64 hexadecimal digits."""
-    text = json.dumps(packet.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return packet.content_digest()
 
 
 def append(settings: Settings, case: Case, event: Event, body: Any, ask: int = 0) -> bool:

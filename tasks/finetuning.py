@@ -179,7 +179,12 @@ def _batches(
     rows = table["row"].to_numpy()
     if config.fine_tune.mode == "head":
         group = embedding_group(embeddings.encoder_digest, embeddings.survey)
-        vectors, _ = read_embeddings(open_embeddings(embeddings), group, rows)
+        vectors, _ = read_embeddings(
+            open_embeddings(embeddings),
+            group,
+            rows,
+            expected=table[["release", "brickid", "objid"]],
+        )
         batch = {"embedding": vectors.astype(np.float32), "target": target, "rows": rows}
         return constant_batches([batch])
     seed = config.fine_tune.full.seed

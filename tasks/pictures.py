@@ -62,7 +62,8 @@ def painting_sheet(rows: Sequence[npt.NDArray[np.float32]], path: Path) -> Path:
 def _scaled_rgb(image: npt.NDArray[np.float32]) -> Pixels:
     """Map network input to colours: blue, green, red are the first, middle and last band."""
     planes = np.stack([image[-1], image[image.shape[0] // 2], image[0]], axis=-1)
-    return np.asarray(np.clip((planes + 1.5) / 6.0, 0, 1) * 255, dtype=np.uint8)
+    # FITS rows count upwards, picture rows downwards: flip, so that north is up.
+    return np.asarray(np.clip((planes[::-1] + 1.5) / 6.0, 0, 1) * 255, dtype=np.uint8)
 
 
 def _write_sheet(cells: list[list[Pixels]], captions: list[str], path: Path) -> Path:
@@ -78,8 +79,7 @@ def _write_sheet(cells: list[list[Pixels]], captions: list[str], path: Path) -> 
     for y, row in enumerate(cells):
         for x, cell in enumerate(row):
             corner = (GAP + x * step, GAP + y * (step + CAPTION))
-            # FITS rows count upwards, picture rows downwards: flip, so that north is up.
-            picture = Image.fromarray(np.ascontiguousarray(cell[::-1]))
+            picture = Image.fromarray(np.ascontiguousarray(cell))
             sheet.paste(
                 picture.resize((side * scale, side * scale), Image.Resampling.NEAREST), corner
             )

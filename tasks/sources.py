@@ -150,7 +150,7 @@ class ImageSource:
 
     def survey(self, name: str) -> UnitPlan:
         """Say what a block would give."""
-        return _unit_plan(survey_block(self.folder, self.name, name, self.labels))
+        return _unit_plan(survey_block(self.folder, self.name, name, self.labels, self.config))
 
     def read(self, name: str) -> UnitCutouts:
         """Read a block."""

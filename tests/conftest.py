@@ -12,5 +12,7 @@ def real_data() -> Path:
     """Return the folder of real survey data, or skip where it does not exist."""
     path = REPOSITORY.parent / "shared" / "real"
     if not path.is_dir():
-        pytest.skip("real survey data (../shared/real beside the repository) is not on this machine")
+        pytest.skip(
+            "real survey data (../shared/real beside the repository) is not on this machine"
+        )
     return path

@@ -171,7 +171,7 @@ def surveys() -> None:
 
     table = Table()
     for heading in ("survey", "bands", "bricks", "objects", "empty", "failed", "snapshot"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for row in describe_store(load_settings()):
         table.add_row(*map(str, row))
     console.print(table)

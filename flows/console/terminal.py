@@ -70,9 +70,10 @@ def progress_bars() -> Iterator[None]:
 def show_receipt(receipt: Receipt) -> None:
     """Print what became of every brick, failures first, and the totals."""
     table = Table(title=f"receipt of {receipt.survey}", title_justify="left")
-    for heading in ("brick", "outcome", "objects", "no cutout", "not selected", "checksums"):
-        table.add_column(heading)
-    table.add_column("what happened", overflow="fold")
+    for heading in ("brick", "outcome", "objects"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("no cutout", "not selected", "checksums", "what happened"):
+        table.add_column(heading, overflow="fold")
     failures_first = sorted(receipt.units, key=lambda unit: unit.outcome is not Outcome.FAILED)
     for unit in failures_first[:ROWS_SHOWN]:
         style = OUTCOME_STYLE[unit.outcome]

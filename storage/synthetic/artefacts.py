@@ -17,8 +17,8 @@ BoolImage = NDArray[np.bool_]
 
 SATURATION = {"g": 26.0, "r": 26.0, "i": 32.0, "z": 42.0}
 """Pixel value [nanomaggies] where DECam saturates: the peak of a star of about 15.5 mag."""
-RAYS_PER_MEGAPIXEL = 7.0  # only those left where all exposures but one are masked
-TRAIL_PROBABILITY = 0.3  # satellite trails that survive in one band of one brick
+RAYS_PER_MEGAPIXEL = 3.0  # only those left where all exposures but one are masked
+TRAIL_PROBABILITY = 0.15  # satellite trails that survive in one band of one brick
 TRAIL_HALF_WIDTH = 5.0  # flagged on either side [pixels]
 BRIGHT_LIMIT, MEDIUM_LIMIT = 13.0, 16.0  # G magnitudes of the two star masks (DR9 bit masks page)
 GALAXY_MASK_MAGNITUDE, GALAXY_MASK_RADIUS = 15.8, 4.5  # stands for the SGA: bright and large

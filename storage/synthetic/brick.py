@@ -15,6 +15,7 @@ from storage.synthetic import files
 from storage.synthetic.artefacts import mask_map, saturate, strike, wise_maps
 from storage.synthetic.config import SyntheticConfig
 from storage.synthetic.exposures import (
+    RESAMPLED_SIGMA,
     SOURCE_VARIANCE,
     BandExposures,
     FloatImage,
@@ -23,7 +24,8 @@ from storage.synthetic.exposures import (
     expose,
 )
 from storage.synthetic.measure import Measurements, measure_sources
-from storage.synthetic.scene import Scene, build_scene, render_scene
+from storage.synthetic.scene import Scene, add_stamp, build_scene, render_scene, source_stamp
+from storage.synthetic.stamps import Stamp
 from storage.synthetic.tractor_table import tractor_table, tractor_units
 from storage.synthetic.truth import TRUTH_UNITS, truth_path, truth_table
 from storage.synthetic.windows import brick_window
@@ -56,8 +58,7 @@ def prepare_brick(config: SyntheticConfig, brickname: str) -> BrickScene:
     window = brick_window(brick_from_name(brickname), config.brick_size)
     generators = {band: band_generator(config, window.brick, band) for band in config.bands}
     exposures = {
-        band: expose(generators[band], window, band, config.artefact_rate)
-        for band in config.bands
+        band: expose(generators[band], window, band, config.artefact_rate) for band in config.bands
     }
     scene = build_scene(window, config, exposures)
     rng = np.random.default_rng([config.seed, window.brick.brickid, CATALOGUE_STREAM])
@@ -80,9 +81,34 @@ def render_brick(prepared: BrickScene, artefact_rate: float) -> Pixels:
         photons = np.float32(SOURCE_VARIANCE[band]) * np.maximum(image[index], 0)
         variance = 1 / np.where(covered, exposures.invvar, 1) + photons
         noise = correlated_noise(rng, scene.window.size) * np.sqrt(variance)
+        noise *= np.float32(RESAMPLED_SIGMA)
         image[index] = np.where(covered, image[index] + noise + defects, 0)
         invvar[index] = np.where(covered & ~saturated & ~struck, 1 / variance, 0)
     return Pixels(image, invvar, mask_map(scene, flags))
+
+
+def isolated_source(prepared: BrickScene, objid: int, size: int) -> FloatImage:
+    """Draw one catalogue source alone, without noise.
+
+    Parameters
+    ----------
+    prepared : BrickScene
+    objid : int
+    size : int
+        Side of the frame [pixels]; the measured place's nearest pixel is (size // 2, size // 2).
+
+    Returns
+    -------
+    ndarray, shape (band, size, size), float32 [nanomaggies]
+    """
+    scene, measured = prepared.scene, prepared.measured
+    sigma = min(exposures.sigma for exposures in prepared.exposures.values())
+    stamp = source_stamp(scene, int(measured.index[objid]), sigma)
+    y0 = round(float(measured.y[objid])) - size // 2
+    x0 = round(float(measured.x[objid])) - size // 2
+    image = np.zeros((len(scene.bands), size, size), dtype=np.float32)
+    add_stamp(image, Stamp(stamp.image, stamp.y0 - y0, stamp.x0 - x0))
+    return image
 
 
 def write_brick(root: Path, config: SyntheticConfig, brickname: str) -> dict[str, object]:
@@ -96,9 +122,7 @@ def write_brick(root: Path, config: SyntheticConfig, brickname: str) -> dict[str
     prepared = prepare_brick(config, brickname)
     pixels = render_brick(prepared, config.artefact_rate)
     scene, rng = prepared.scene, prepared.generator
-    catalogue = tractor_table(
-        scene, prepared.measured, prepared.exposures, pixels.maskbits, rng
-    )
+    catalogue = tractor_table(scene, prepared.measured, prepared.exposures, pixels.maskbits, rng)
     truth = truth_table(scene, prepared.measured, np.asarray(catalogue["objid"]), rng)
     base = root / config.region
     written = _write_coadds(base, brickname, prepared, pixels)
@@ -110,13 +134,11 @@ def write_brick(root: Path, config: SyntheticConfig, brickname: str) -> dict[str
     return _summary(prepared, catalogue)
 
 
-def _write_coadds(
-    base: Path, brickname: str, prepared: BrickScene, pixels: Pixels
-) -> list[Path]:
+def _write_coadds(base: Path, brickname: str, prepared: BrickScene, pixels: Pixels) -> list[Path]:
     window = prepared.scene.window
-    written = []
+    written: list[Path] = []
     for index, (band, exposures) in enumerate(prepared.exposures.items()):
-        kinds = (
+        kinds: tuple[tuple[str, NDArray[np.generic], str], ...] = (
             ("image", pixels.image[index], files.RICE),
             ("invvar", pixels.invvar[index], files.RICE_PLAIN),
             ("nexp", exposures.nexp, files.HCOMPRESS),
@@ -135,15 +157,25 @@ def _write_coadds(
             header[f"MBIT_{number}"] = (str(bit.name), f"maskbits bit {number}")
     first, second = wise_maps(pixels.maskbits)
     path = coadd_path(base, brickname, "maskbits")
-    images = [("MASKBITS", pixels.maskbits), ("WISEM1", first), ("WISEM2", second)]
+    images: list[tuple[str, NDArray[np.generic]]] = [
+        ("MASKBITS", pixels.maskbits),
+        ("WISEM1", first),
+        ("WISEM2", second),
+    ]
     files.write_images(path, images, header, files.HCOMPRESS)
     return [*written, path]
 
 
 def _band_cards(kind: str, band: str) -> fits.Header:
-    cards = [("FILTERX", band, "Filter short name"), ("IMTYPE", kind, "LegacySurveys image type")]
+    cards: list[tuple[str, str | float, str]] = [
+        ("FILTERX", band, "Filter short name"),
+        ("IMTYPE", kind, "LegacySurveys image type"),
+    ]
     if kind == "image":
-        cards += [("MAGZERO", 22.5, "AB magnitude zeropoint"), ("BUNIT", "nanomaggy", "AB mag = 22.5")]  # type: ignore[list-item]
+        cards += [
+            ("MAGZERO", 22.5, "AB magnitude zeropoint"),
+            ("BUNIT", "nanomaggy", "AB mag = 22.5"),
+        ]
     if kind == "invvar":
         cards.append(("BUNIT", "1/nanomaggy^2", "Ivar of ABmag=22.5"))
     return fits.Header(cards)

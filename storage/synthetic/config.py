@@ -26,7 +26,7 @@ class SyntheticConfig:
     count : int
         Number of bricks when `bricks` is empty; they fill 2x2 blocks, so that neighbours overlap.
     seed : int
-        Seed of the pretend sky and of every exposure. Same seed, same files, in any order of bricks.
+        Seed of the sky and of every exposure. Same seed, same files, in any order of bricks.
     brick_size : int
         Side of the written images [pixels]; 3600 is the survey's. A smaller brick is a crop of the
         official image, placed in the corner nearest to the other three bricks of its 2x2 block
@@ -34,7 +34,7 @@ class SyntheticConfig:
     bands : tuple of str
         Subset of g, r, i, z.
     density : float
-        Multiplier of the real number of galaxies with z < 20 (3800 per square degree).
+        Multiplier of the real number of galaxies with 15 < z < 20 (3800 per square degree).
     star_density : float
         Multiplier of the number of stars at high Galactic latitude.
     bright_tilt : float

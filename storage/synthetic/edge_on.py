@@ -29,13 +29,13 @@ def paint_edge_on(source: Source, plane: Plane, rng: np.random.Generator) -> Pai
     """
     along = plane.along
     bend = rng.normal(0.0, 0.05) / source.axis_ratio
-    across = plane.across - np.float32(bend * 0.1) * along * np.abs(along)
-    distance = np.abs(along)
+    distance: FloatImage = np.abs(along)
+    across: FloatImage = plane.across - np.float32(bend * 0.1) * along * distance
     edge = rng.uniform(2.6, 3.6)
     fade = logistic((np.float32(edge) - distance) / np.float32(0.2))
-    radial = np.exp(-EXPONENTIAL_B * np.sqrt(distance**2 + np.float32(0.02))) * fade
-    old = radial * _sech_squared(across / np.float32(0.85))
-    thin = radial * _sech_squared(across / np.float32(0.4))
+    radial = fade * np.exp(-EXPONENTIAL_B * np.sqrt(distance**2 + np.float32(0.02)))
+    old = radial * _sech_squared(across, 0.85)
+    thin = radial * _sech_squared(across, 0.4)
     young = normalised(thin * texture(rng, along, np.float32(0.3) * across, 0.35))
     _add_plane_clumps(young, plane, rng)
     share = rng.uniform(0.12, 0.4)
@@ -46,14 +46,14 @@ def paint_edge_on(source: Source, plane: Plane, rng: np.random.Generator) -> Pai
     if source.dust <= 0:
         return Painting(layers)
     tilt = rng.normal(0.0, 0.12)
-    lane = np.exp(-0.5 * ((across - np.float32(tilt)) / np.float32(0.2)) ** 2)
+    lane = np.exp(-0.5 * ((across - np.float32(tilt)) / np.float32(0.27)) ** 2)
     lane *= np.exp(-distance / np.float32(1.3)) * texture(rng, along * 2, across, 0.18)
     return Painting(layers, (np.float32(source.dust) * lane).astype(np.float32))
 
 
-def _sech_squared(height: FloatImage) -> FloatImage:
-    """Return the light of an isothermal sheet at a height in scale heights."""
-    return np.asarray(1 - np.tanh(height) ** 2, dtype=np.float32)
+def _sech_squared(height: FloatImage, scale: float) -> FloatImage:
+    """Return the light of an isothermal sheet of scale height `scale`."""
+    return np.asarray(1 - np.tanh(height / np.float32(scale)) ** 2, dtype=np.float32)
 
 
 def _add_plane_clumps(young: FloatImage, plane: Plane, rng: np.random.Generator) -> None:
@@ -63,4 +63,6 @@ def _add_plane_clumps(young: FloatImage, plane: Plane, rng: np.random.Generator)
     flux = rng.pareto(1.8, number) + 0.2
     flux *= rng.uniform(0.05, 0.3) / flux.sum()
     young *= np.float32(1.0 - flux.sum())
-    add_clumps(young, plane.to_canvas(along, across), rng.uniform(0.03, 0.07, number) / plane.step, flux)
+    add_clumps(
+        young, plane.to_canvas(along, across), rng.uniform(0.03, 0.07, number) / plane.step, flux
+    )

@@ -24,6 +24,7 @@ SOURCE_VARIANCE = {"g": 1.6e-5, "r": 2.2e-5, "i": 3.5e-5, "z": 7.0e-5}
 """Photon noise of sources [nanomaggies]: variance per flux, from the invvar under bright pixels."""
 CHIP_COLUMNS, CHIP_ROWS = 4146, 2120  # DECam chip pitch in x and y [pixels]
 GAP_COLUMNS, GAP_ROWS = 201, 153  # DECam gaps between chips [pixels]
+RESAMPLED_SIGMA = 0.95  # pixel scatter over 1/sqrt(invvar): Lanczos coadds are a little smoother
 KERNEL_SIDE, KERNEL_CORNER = 0.085, 0.040
 """3x3 kernel of the noise: neighbours correlate by 0.18, diagonal ones by 0.09, as measured."""
 
@@ -114,7 +115,8 @@ def correlated_noise(rng: np.random.Generator, size: int) -> FloatImage:
     corners = white[:-2, :-2] + white[:-2, 2:] + white[2:, :-2] + white[2:, 2:]
     noise = white[1:-1, 1:-1] + np.float32(KERNEL_SIDE) * sides
     noise += np.float32(KERNEL_CORNER) * corners
-    return noise / np.float32(np.sqrt(1 + 4 * KERNEL_SIDE**2 + 4 * KERNEL_CORNER**2))
+    noise /= np.float32(np.sqrt(1 + 4 * KERNEL_SIDE**2 + 4 * KERNEL_CORNER**2))
+    return np.asarray(noise, dtype=np.float32)
 
 
 def _chip_coverage(rng: np.random.Generator, window: Window) -> NDArray[np.int16]:

@@ -1,6 +1,8 @@
 """Writing FITS files the survey's way: compressed coadds, tables, checksum lists; each atomic."""
 
+import gzip
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +34,6 @@ COMPRESSION: dict[str, dict[str, object]] = {
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; it takes the name when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays at the end: astropy chooses gzip by it.
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         yield temporary
@@ -67,6 +68,8 @@ def write_images(
         hdu.header["EXTNAME"] = name  # type: ignore[attr-defined]
     with atomic(path) as temporary:
         fits.HDUList(hdus).writeto(temporary)
+        if how != HCOMPRESS:
+            _forget_times(temporary)
 
 
 def write_table(
@@ -91,7 +94,12 @@ def write_table(
         if name in table.colnames:
             hdu.columns[name].unit = unit
     with atomic(path) as temporary:
-        fits.HDUList([fits.PrimaryHDU(header=header), hdu]).writeto(temporary)
+        memory = io.BytesIO()
+        fits.HDUList([fits.PrimaryHDU(header=header), hdu]).writeto(memory)
+        content = memory.getvalue()
+        # mtime 0: the same table gives the same file.
+        zipped = path.suffix == ".gz"
+        temporary.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
 
 
 def write_checksums(path: Path, files: Sequence[Path], base: Path) -> None:
@@ -102,3 +110,21 @@ def write_checksums(path: Path, files: Sequence[Path], base: Path) -> None:
     ]
     with atomic(path) as temporary:
         temporary.write_text("".join(lines), encoding="ascii")
+
+
+def _forget_times(path: Path) -> None:
+    """Set the time stamp of every gzipped tile to 0, so that the same pixels give the same file."""
+    content = bytearray(path.read_bytes())
+    with fits.open(path, disable_image_compression=True) as hdus:
+        for hdu in hdus[1:]:
+            header, start = hdu.header, hdu.fileinfo()["datLoc"]
+            rows, width = header["NAXIS2"], header["NAXIS1"]
+            # Every column is 8 bytes wide: a 32-bit (length, offset) pair or a double.
+            table = np.frombuffer(content, ">i4", rows * width // 4, start).reshape(rows, -1, 2)
+            for column, name in enumerate(hdu.columns.names):
+                zipped = header["ZCMPTYPE"].startswith("GZIP") and name == "COMPRESSED_DATA"
+                if zipped or name == "GZIP_COMPRESSED_DATA":
+                    pairs = table[:, column][table[:, column, 0] > 0]
+                    for place in (start + rows * width + pairs[:, 1]).tolist():
+                        content[place + 4 : place + 8] = bytes(4)
+    path.write_bytes(content)

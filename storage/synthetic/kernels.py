@@ -69,7 +69,7 @@ def convolution_kernel(fwhm: float, size: int, supersample: int) -> NDArray[np.c
     kernel = np.interp(np.hypot(wave_y[:, None], wave_x[None, :]), *psf_table(fwhm), right=0.0)
     if supersample == 1:
         kernel = kernel * pixel_response(wave_y, wave_x)
-    return kernel.astype(np.complex64)
+    return np.asarray(kernel, dtype=np.complex64)
 
 
 def profile_transform(
@@ -98,7 +98,7 @@ def profile_transform(
     scaled = np.log(np.maximum(np.hypot(major, minor) * radius, 1e-4))
     amplitude = np.interp(scaled, *profile_table(sersic_index))
     phase = np.exp(-1j * step * centre[0] * wave_y) * np.exp(-1j * step * centre[1] * wave_x)
-    return (amplitude * phase).astype(np.complex64)
+    return np.asarray(amplitude * phase, dtype=np.complex64)
 
 
 def pixel_response(

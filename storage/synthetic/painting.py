@@ -13,7 +13,7 @@ FloatImage = NDArray[np.float32]
 
 EXPONENTIAL_B = 1.678  # an exponential disc holds half of its light within 1.678 scale lengths
 DUST_LAW = np.array([1.0, 0.68, 0.50, 0.38], dtype=np.float32)
-"""Optical depth in g, r, i, z over that in g: the extinction law with R_V = 3.1 (LS coefficients)."""
+"""Optical depth in g, r, i, z over that in g: the survey's extinction coefficients, R_V = 3.1."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ def disc_plane(
     x = (x - np.float32(centre[1])) * np.float32(step)
     y = (y - np.float32(centre[0])) * np.float32(step)
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    across = (y * cosine - x * sine) / np.float32(axis_ratio)
-    return Plane(x * cosine + y * sine, across, step, angle, axis_ratio, centre)
+    along = np.asarray(x * cosine + y * sine, dtype=np.float32)
+    across = np.asarray((y * cosine - x * sine) / np.float32(axis_ratio), dtype=np.float32)
+    return Plane(along, across, step, angle, axis_ratio, centre)
 
 
 def exponential_disc(radius: FloatImage, scale: float = 1.0, edge: float = 3.4) -> FloatImage:
@@ -119,6 +120,17 @@ def texture(
         other = np.float32(rng.normal(0.0, 6.0))
         total += np.cos(wave * first + other * second + np.float32(rng.uniform(0, 2 * np.pi)))
     return np.asarray(np.exp(np.float32(strength / np.sqrt(6.0)) * total), dtype=np.float32)
+
+
+def mottle(rng: np.random.Generator, plane: Plane, strength: float) -> FloatImage:
+    """Return a positive field mottled alike in all directions, for galaxies without a disc."""
+    total = np.zeros_like(plane.along)
+    for _ in range(14):
+        wave = np.float32(rng.uniform(2.0, 9.0))  # radians per half-light radius
+        turn = rng.uniform(0, 2 * np.pi)
+        phase = np.float32(np.cos(turn)) * plane.along + np.float32(np.sin(turn)) * plane.across
+        total += np.cos(wave * phase + np.float32(rng.uniform(0, 2 * np.pi)))
+    return np.asarray(np.exp(np.float32(strength / np.sqrt(7.0)) * total), dtype=np.float32)
 
 
 def add_clumps(

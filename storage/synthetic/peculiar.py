@@ -9,8 +9,8 @@ from storage.synthetic.painting import (
     Plane,
     add_clumps,
     exponential_disc,
+    mottle,
     normalised,
-    texture,
 )
 from storage.synthetic.sky import Source
 
@@ -33,7 +33,7 @@ def _irregular(source: Source, plane: Plane, rng: np.random.Generator) -> Painti
             plane.across - np.float32(shift[1]),
         )
         old += np.float32(rng.uniform(0.3, 1.0)) * exponential_disc(distance, rng.uniform(0.5, 1.0))
-    mottled = old * texture(rng, plane.along * 2, plane.across / 3, 0.45)
+    mottled = old * mottle(rng, plane, 0.5)
     young = normalised(np.sqrt(old) * mottled)
     number = int(rng.integers(5, 24))
     spot = rng.normal(0.0, 0.6, (2, number)).astype(np.float32)
@@ -71,7 +71,7 @@ def _merger(source: Source, plane: Plane, rng: np.random.Generator) -> Painting:
     main = (1.0 - tails) / (1.0 + ratio)
     other = source.redness + rng.normal(0.0, 0.3)
     knots = normalised(first + np.float32(ratio) * second)
-    knots *= texture(rng, plane.along * 3, plane.across, 0.8)
+    knots *= mottle(rng, plane, 0.8)
     return Painting(
         [
             Layer(first, main * 0.8, source.redness + 0.15),

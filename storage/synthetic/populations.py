@@ -23,6 +23,11 @@ COUNT_CUMULATIVE = np.array(
 BRIGHT_LIMIT = 20.0
 """z magnitude [AB] of the survey's default selection; `density` and `bright_tilt` act above it."""
 
+GIANT_LIMIT = 15.0
+"""z magnitude [AB] above which galaxies keep their real number, or they would cover everything."""
+TILT_LIMIT = 16.5
+"""z magnitude [AB] where the tilt is largest; it falls back to nothing at GIANT_LIMIT."""
+
 STAR_MAGNITUDES = np.array([10.5, 13.0, 16.0, 18.0, 20.0, 22.0, 24.5])
 STAR_CUMULATIVE = np.array([15.0, 90.0, 440.0, 1100.0, 2300.0, 4200.0, 7600.0])
 
@@ -50,9 +55,11 @@ def draw_magnitudes(
     -------
     ndarray, shape (n,), float64 [AB mag]
     """
-    bright = draw_from_counts(rng, area * density, (COUNT_MAGNITUDES, COUNT_CUMULATIVE), tilt)
-    faint = draw_from_counts(rng, area, (COUNT_MAGNITUDES, COUNT_CUMULATIVE), 0.0)
-    return np.concatenate([bright[bright < BRIGHT_LIMIT], faint[faint >= BRIGHT_LIMIT]])
+    counts = (COUNT_MAGNITUDES, COUNT_CUMULATIVE)
+    dense = draw_from_counts(rng, area * density, counts, tilt)
+    real = draw_from_counts(rng, area, counts, 0.0)
+    chosen = (dense >= GIANT_LIMIT) & (dense < BRIGHT_LIMIT)
+    return np.concatenate([dense[chosen], real[(real < GIANT_LIMIT) | (real >= BRIGHT_LIMIT)]])
 
 
 def draw_star_magnitudes(rng: np.random.Generator, area: float, density: float) -> FloatArray:
@@ -68,11 +75,14 @@ def draw_from_counts(
     cumulative = 10 ** np.interp(grid, counts[0], np.log10(counts[1]))
     steps = np.diff(cumulative, prepend=0.0)
     bright = grid < BRIGHT_LIMIT
-    tilted = steps * np.where(bright, 10 ** (tilt * (BRIGHT_LIMIT - grid)), 1.0)
+    rise = np.minimum(BRIGHT_LIMIT - grid, BRIGHT_LIMIT - TILT_LIMIT)
+    fall = (grid - GIANT_LIMIT) * (BRIGHT_LIMIT - TILT_LIMIT) / (TILT_LIMIT - GIANT_LIMIT)
+    tilted = steps * 10 ** (tilt * np.clip(np.minimum(rise, fall), 0.0, None))
     tilted[bright] *= steps[bright].sum() / tilted[bright].sum()
     total = np.cumsum(tilted)
     number = rng.poisson(total[-1] * area)
-    return np.interp(rng.uniform(0.0, total[-1], number), total, grid)
+    drawn: FloatArray = np.interp(rng.uniform(0.0, total[-1], number), total, grid)
+    return drawn
 
 
 def draw_classes(rng: np.random.Generator, number: int) -> NDArray[np.uint8]:
@@ -98,7 +108,8 @@ def absolute_magnitude(magnitude: FloatArray, redshift: FloatArray) -> FloatArra
     """Return the absolute z magnitude in a flat universe, k-corrected by the bandwidth alone."""
     comoving = np.interp(redshift, *_distance_table())
     luminosity_distance = comoving * (1 + redshift) * 1e5  # units of 10 pc
-    return magnitude - 5 * np.log10(luminosity_distance) + 2.5 * np.log10(1 + redshift)
+    corrected = magnitude - 5 * np.log10(luminosity_distance) + 2.5 * np.log10(1 + redshift)
+    return np.asarray(corrected, dtype=np.float64)
 
 
 def draw_radii(

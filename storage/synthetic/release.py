@@ -1,4 +1,8 @@
-"""Writing a whole synthetic release: bricks in parallel, the two tables of bricks, the paths."""
+"""Writing a whole synthetic release: bricks in parallel, the two tables of bricks, the paths.
+
+galsim is imported when the first brick is rendered, so commands that only name this module start
+fast.
+"""
 
 import logging
 from concurrent.futures import ProcessPoolExecutor
@@ -13,10 +17,7 @@ from numpy.typing import NDArray
 from storage.bricks import Brick, neighbours
 from storage.legacysurvey import region_bricks_path, survey_bricks_path
 from storage.synthetic import files
-from storage.synthetic.brick import prepare_brick, write_brick
 from storage.synthetic.config import SyntheticConfig
-from storage.synthetic.scene import Scene, add_stamp, source_stamp
-from storage.synthetic.stamps import galaxy_stamp
 from storage.synthetic.truth import truth_path
 from storage.synthetic.windows import DEGREES_PER_BRICK, chosen_bricks
 
@@ -66,9 +67,9 @@ def write_synthetic_release(path: str | Path, config: SyntheticConfig) -> Synthe
     if workers > 1 and len(names) * config.brick_size**2 >= PARALLEL_PIXELS:
         # Spawned, not forked: the caller may hold threads (Dask, torch) that a fork would freeze.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            rows = list(pool.map(write_brick, [root] * len(names), [config] * len(names), names))
+            rows = list(pool.map(_write_brick, [root] * len(names), [config] * len(names), names))
     else:
-        rows = [write_brick(root, config, name) for name in names]
+        rows = [_write_brick(root, config, name) for name in names]
     _write_brick_tables(root, config, bricks, rows)
     LOGGER.info("wrote %d synthetic bricks under %s", len(names), root)
     return SyntheticRelease(root, names, tuple(truth_path(root, name) for name in names))
@@ -95,28 +96,20 @@ def noiseless_image(
     """
     if band not in config.bands:
         raise ValueError(f"band {band!r} is not in this release; it has {config.bands}.")
+    from storage.synthetic.brick import isolated_source, prepare_brick
+
     prepared = prepare_brick(config, brickname)
-    if not 0 <= objid < prepared.measured.index.size:
-        number = prepared.measured.index.size
+    number = prepared.measured.index.size
+    if not 0 <= objid < number:
         raise ValueError(f"brick {brickname} has objid 0 to {number - 1}, not {objid}.")
-    scene = prepared.scene
-    sigma = min(exposures.sigma for exposures in prepared.exposures.values())
-    place = (prepared.measured.y[objid], prepared.measured.x[objid])
-    image = _isolated(scene, int(prepared.measured.index[objid]), place, sigma)
-    return image[scene.bands.index(band)]
+    image = isolated_source(prepared, objid, CUTOUT_SIZE)[config.bands.index(band)]
+    return np.asarray(image, dtype=np.float32)
 
 
-def _isolated(
-    scene: Scene, index: int, place: tuple[float, float], sigma: float
-) -> NDArray[np.float32]:
-    """Draw one source in the frame of the cutout around its measured place, in every band."""
-    view = scene.view(index)
-    stamp = galaxy_stamp(view, sigma) if view.source.radius > 0 else source_stamp(scene, index, sigma)
-    corner = (round(place[0]) - CUTOUT_SIZE // 2, round(place[1]) - CUTOUT_SIZE // 2)
-    image = np.zeros((len(scene.bands), CUTOUT_SIZE, CUTOUT_SIZE), dtype=np.float32)
-    moved = type(stamp)(stamp.image, stamp.y0 - corner[0], stamp.x0 - corner[1])
-    add_stamp(image, moved)
-    return image
+def _write_brick(root: Path, config: SyntheticConfig, brickname: str) -> dict[str, object]:
+    from storage.synthetic.brick import write_brick
+
+    return write_brick(root, config, brickname)
 
 
 def _write_brick_tables(
@@ -130,9 +123,7 @@ def _write_brick_tables(
     table["BRICKNAME"] = np.array([brick.brickname for brick in sky], dtype="S8")
     table["BRICKID"] = np.array([brick.brickid for brick in sky], dtype=np.int32)
     row = np.array([round((brick.dec + 90) / DEGREES_PER_BRICK) for brick in sky], dtype=np.int32)
-    column = np.array(
-        [round(brick.ra1 / (brick.ra2 - brick.ra1)) for brick in sky], dtype=np.int32
-    )
+    column = np.array([round(brick.ra1 / (brick.ra2 - brick.ra1)) for brick in sky], dtype=np.int32)
     table["BRICKQ"] = (2 * (row % 2) + column % 2).astype(np.int16)
     table["BRICKROW"], table["BRICKCOL"] = row, column
     for name in ("ra", "dec", "ra1", "ra2", "dec1", "dec2"):

@@ -183,9 +183,7 @@ def _draw_structure(rng: np.random.Generator, galaxies: NDArray[np.void]) -> Non
     pure = rng.random(size) < 0.65
     spheroid = np.where(pure, 1.0, rng.uniform(0.45, 0.85, size))
     disc_bulge = np.clip(rng.lognormal(-1.9, 0.7, size), 0.01, 0.5)
-    galaxies["bulge_fraction"] = np.choose(
-        code, [spheroid, disc_bulge, disc_bulge, np.zeros(size)]
-    )
+    galaxies["bulge_fraction"] = np.choose(code, [spheroid, disc_bulge, disc_bulge, np.zeros(size)])
     index = np.choose(code, [rng.uniform(2.5, 5.2, size), *[rng.uniform(1.0, 3.0, size)] * 3])
     galaxies["bulge_index"] = np.round(index * 2) / 2  # GalSim tabulates each index: keep few
     relative = np.where(code == 0, np.where(pure, 1.0, 0.5), rng.uniform(0.12, 0.3, size))
@@ -199,7 +197,7 @@ def _draw_structure(rng: np.random.Generator, galaxies: NDArray[np.void]) -> Non
     galaxies["ring"] = spiral & (rng.random(size) < np.where(arms == 0, 0.9, 0.15))
     galaxies["merger"] = (code == 3) & (rng.random(size) < 0.5)
     lane = (code == 1) & (rng.random(size) < 0.55)
-    galaxies["dust"] = np.where(lane, rng.uniform(0.8, 3.0, size), 0.0)
+    galaxies["dust"] = np.where(lane, rng.uniform(1.2, 4.0, size), 0.0)
 
 
 def _stars(

@@ -39,24 +39,24 @@ def paint_spiral(source: Source, plane: Plane, rng: np.random.Generator) -> Pain
     disc = exponential_disc(radius, edge=rng.uniform(2.8, 3.8))
     inner = source.bar if source.bar > 0 else rng.uniform(0.25, 0.5)
     arms, lane = _arms(source, (radius, theta), inner, rng)
-    contrast = rng.uniform(0.35, 1.3)
-    old = disc * (1 + np.float32(0.55 * contrast) * arms)
+    contrast = rng.uniform(0.5, 1.7)
+    old = disc * (1 + np.float32(0.8 * contrast) * arms)
     young = disc * arms * texture(rng, theta, np.log(radius), 0.55)
-    young += np.float32(0.12) * disc
+    young += np.float32(0.06) * disc
     if source.ring:
         ring = _ring(radius, inner, rng)
         old += np.float32(rng.uniform(0.3, 0.8)) * ring
         young += np.float32(rng.uniform(0.6, 1.6)) * ring
     young = normalised(young)
     _add_young_clumps(young, plane, arms * disc, rng)
-    share = rng.uniform(0.16, 0.34) * (1.15 - 0.5 * source.redness)
+    share = rng.uniform(0.22, 0.42) * (1.15 - 0.45 * source.redness)
     layers = [
         Layer(old, 1.0 - share, source.redness + 0.08),
         Layer(young, share, source.redness - rng.uniform(0.55, 0.95)),
     ]
     if source.bar > 0:
         layers.append(_bar(source, plane, rng))
-    dust = np.float32(rng.uniform(0.15, 0.9)) * lane * np.sqrt(disc)
+    dust = np.float32(rng.uniform(0.2, 1.0)) * lane * np.sqrt(disc)
     return Painting(layers, dust)
 
 
@@ -78,14 +78,13 @@ def _arms(
         wobble += np.float32(rng.normal(0, 0.13 / wave)) * np.cos(
             np.float32(wave) * theta + rate * log_radius + phase
         )
-    patterns = _patterns(source, rng)
-    sharpness = rng.uniform(1.6, 4.5)
+    sharpness = rng.uniform(2.0, 5.0)
     crest, lane = np.zeros_like(radius), np.zeros_like(radius)
-    for arms, winding, start, weight in patterns:
-        phase = np.float32(arms) * (theta + wobble) - np.float32(winding) * log_radius
-        phase += np.float32(start)
-        crest += np.float32(weight) * np.exp(np.float32(sharpness) * (np.cos(phase) - 1))
-        shifted = phase + np.float32(0.8 * np.sign(winding))
+    for arms, winding, start, weight in _patterns(source, rng):
+        turn = np.float32(arms) * (theta + wobble) - np.float32(winding) * log_radius
+        turn += np.float32(start)
+        crest += np.float32(weight) * np.exp(np.float32(sharpness) * (np.cos(turn) - 1))
+        shifted = turn + np.float32(0.8 * np.sign(winding))
         lane += np.float32(weight) * np.exp(np.float32(4.0) * (np.cos(shifted) - 1))
     begin = logistic((radius - np.float32(inner)) / np.float32(0.12))
     finish = logistic((np.float32(rng.uniform(2.2, 3.4)) - radius) / np.float32(0.35))

@@ -90,11 +90,11 @@ def star_stamp(view: View, size: int) -> Stamp:
     aureole = _draw(galsim.Moffat(**AUREOLE), size, offset, "no_pixel")
     inner = min(size, STAR_CORE_STAMP)
     low = (size - inner) // 2
-    for plane, flux, width in zip(image, view.flux, view.widths, strict=True):
-        plane += np.float32(AUREOLE_SHARE * flux) * aureole
+    middle = slice(low, low + inner)
+    for index, (flux, width) in enumerate(zip(view.flux, view.widths, strict=True)):
         core = _draw(moffat(width), inner, offset, "fft")
-        part = plane[low : low + inner, low : low + inner]
-        part += np.float32((1 - AUREOLE_SHARE) * flux) * core
+        image[index] = np.float32(AUREOLE_SHARE * flux) * aureole
+        image[index, middle, middle] += np.float32((1 - AUREOLE_SHARE) * flux) * core
     return Stamp(image, y0, x0)
 
 
@@ -117,9 +117,7 @@ def _painted(view: View, size: int, centre: tuple[float, float]) -> FloatImage:
     fine = 2 if source.radius < FINE_RADIUS_ARCSEC else 1
     canvas, step = size * fine, PIXEL_SCALE_ARCSEC / fine
     middle = ((centre[0] + 0.5) * fine - 0.5, (centre[1] + 0.5) * fine - 0.5)
-    plane = disc_plane(
-        canvas, middle, step / source.radius, source.angle, source.axis_ratio
-    )
+    plane = disc_plane(canvas, middle, step / source.radius, source.angle, source.axis_ratio)
     painting = PAINTERS[source.code](source, plane, np.random.default_rng(source.seed))
     layers = _mix(painting, view)
     bulges = _bulge_fluxes(view)
@@ -133,10 +131,9 @@ def _painted(view: View, size: int, centre: tuple[float, float]) -> FloatImage:
         total = max(float(layer.sum(dtype=np.float64)), 1e-30)
         disc = np.float32((view.flux[index] - bulges[index]) / total)
         transform = np.fft.rfft2(layer) * disc + bulge * np.float32(bulges[index])
-        smooth = np.fft.irfft2(
-            transform * convolution_kernel(width, canvas, fine), s=layer.shape
-        )
-        image[index] = _sum_cells(smooth, fine)
+        transform = transform * convolution_kernel(width, canvas, fine)
+        smooth = np.fft.irfft2(transform, s=(canvas, canvas))
+        image[index] = _sum_cells(smooth.astype(np.float32), fine)
     return image
 
 
@@ -173,16 +170,22 @@ def _bulge_fluxes(view: View) -> NDArray[np.float64]:
         colours = galaxy_colours(redness, np.full(2, source.redshift))
         excess = (colours[1] - colours[1, 1]) - (colours[0] - colours[0, 1])
         share = share * 10 ** (-0.4 * excess[[BAND_INDEX[band] for band in view.bands]])
-    return np.array(view.flux) * np.minimum(share, 1.0)
+    return np.asarray(np.array(view.flux) * np.minimum(share, 1.0), dtype=np.float64)
 
 
 def _smooth(view: View, size: int, centre: tuple[float, float]) -> FloatImage:
     """Return a Sersic or bulge+disc galaxy drawn by GalSim, shape (band, y, x)."""
     source = view.source
+    # GalSim's shear keeps the area; our radii are along the major axis, as Tractor's are.
+    shrink = source.axis_ratio**0.5
     bulge = galsim.Sersic(
-        source.bulge_index, half_light_radius=source.bulge_radius, gsparams=GALSIM_PARAMETERS
+        source.bulge_index,
+        half_light_radius=source.bulge_radius * shrink,
+        gsparams=GALSIM_PARAMETERS,
     )
-    disc = galsim.Exponential(half_light_radius=1.25 * source.radius, gsparams=GALSIM_PARAMETERS)
+    disc = galsim.Exponential(
+        half_light_radius=1.25 * source.radius * shrink, gsparams=GALSIM_PARAMETERS
+    )
     offset = _offset(size, centre)
     image = np.empty((len(view.bands), size, size), dtype=np.float32)
     fluxes = zip(view.flux, _bulge_fluxes(view), view.widths, strict=True)
@@ -200,9 +203,7 @@ def _offset(size: int, centre: tuple[float, float]) -> galsim.PositionD:
     return galsim.PositionD(centre[1] - (size - 1) / 2, centre[0] - (size - 1) / 2)
 
 
-def _draw(
-    profile: galsim.GSObject, size: int, offset: galsim.PositionD, method: str
-) -> FloatImage:
+def _draw(profile: galsim.GSObject, size: int, offset: galsim.PositionD, method: str) -> FloatImage:
     drawn = profile.drawImage(
         nx=size, ny=size, scale=PIXEL_SCALE_ARCSEC, offset=offset, dtype=np.float32, method=method
     )

@@ -32,6 +32,10 @@ WISE_EXTINCTION = {"w1": 0.184, "w2": 0.113, "w3": 0.0241, "w4": 0.00910}
 WISE_SIGMA = {"w1": 0.25, "w2": 0.7, "w3": 25.0, "w4": 200.0}  # [nanomaggies, Vega] of unWISE
 FITBIT_LARGE_GALAXY = 1 << 9
 ANYMASK_SATURATED, ANYMASK_RAY = 1 << 1, 1 << 4
+BAND_COLUMNS = (
+    "flux", "flux_ivar", "fiberflux", "fibertotflux", "fracflux", "rchisq",
+    "fracmasked", "fracin", "psfsize", "psfdepth", "galdepth",
+)  # fmt: skip
 UNITS = {
     "ra": "deg", "dec": "deg", "ra_ivar": "1/deg^2", "dec_ivar": "1/deg^2", "ebv": "mag",
     "shape_r": "arcsec", "shape_r_ivar": "1/arcsec^2", "bx": "pix", "by": "pix",
@@ -74,7 +78,9 @@ def tractor_table(
     table["brickid"] = np.full(size, brick.brickid, dtype=np.int32)
     table["brickname"] = np.full(size, brick.brickname, dtype="S8")
     table["objid"] = np.arange(size, dtype=np.int32)
-    table["brick_primary"] = brick.owns(ra, dec)
+    true = scene.sources[measured.index]
+    # By the true place: two noisy positions could make a source at the border primary in both.
+    table["brick_primary"] = brick.owns(true["ra"], true["dec"])
     table["maskbits"] = bits[place]
     galaxy_bit = (bits[place] & int(MaskBit.GALAXY)) != 0
     table["fitbits"] = np.where(galaxy_bit, FITBIT_LARGE_GALAXY, 0).astype(np.int16)
@@ -105,7 +111,7 @@ def _model_gains(measured: Measurements, rng: np.random.Generator) -> NDArray[np
     gain = (measured.snr**2)[:, None] * np.array([0.94, 0.97, 0.98, 0.98, 0.99])
     chosen = np.array([order.index(kind) if kind in order else 0 for kind in measured.type])
     gain[np.arange(chosen.size), chosen] = measured.snr**2
-    return (gain * rng.uniform(0.995, 1.0, gain.shape)).astype(np.float32)
+    return np.asarray(gain * rng.uniform(0.995, 1.0, gain.shape), dtype=np.float32)
 
 
 def _add_reference(table: Table, scene: Scene, measured: Measurements) -> None:
@@ -136,9 +142,7 @@ def _add_band(
         columns |= _fluxes(scene, measured, index)
         columns |= _quality(scene, measured, exposures[band], rng)
     else:
-        names = ("flux", "flux_ivar", "fiberflux", "fibertotflux", "fracflux", "rchisq")
-        names += ("fracmasked", "fracin", "psfsize", "psfdepth", "galdepth")
-        columns |= {f"{name}_{band}": np.zeros(measured.index.size) for name in names}
+        columns |= {f"{name}_{band}": np.zeros(measured.index.size) for name in BAND_COLUMNS}
         blank = np.zeros((measured.index.size, APERTURES_ARCSEC.size))
         columns |= {f"apflux_{band}": blank, f"apflux_ivar_{band}": blank}
     for name, values in columns.items():
@@ -203,9 +207,7 @@ def _quality(
     }
 
 
-def _add_wise(
-    table: Table, scene: Scene, measured: Measurements, rng: np.random.Generator
-) -> None:
+def _add_wise(table: Table, scene: Scene, measured: Measurements, rng: np.random.Generator) -> None:
     brightness = scene.flux[measured.index, -1]
     for band, factor in WISE_COLOURS.items():
         noise = WISE_SIGMA[band] * rng.normal(size=brightness.size)

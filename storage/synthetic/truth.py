@@ -1,6 +1,7 @@
 """Truth tables: class, sub-features, votes and structural parameters of every catalogue row."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
@@ -8,10 +9,12 @@ from numpy.typing import NDArray
 
 from storage.errors import BrickNotFound
 from storage.synthetic.config import MORPHOLOGY_CLASSES
-from storage.synthetic.measure import Measurements
-from storage.synthetic.scene import Scene
 from storage.synthetic.sky import STAR_CODE
 from storage.synthetic.votes import answer_chances, draw_votes, visibility
+
+if TYPE_CHECKING:  # reading a truth table needs no galsim
+    from storage.synthetic.measure import Measurements
+    from storage.synthetic.scene import Scene
 
 STAR = "star"
 PARAMETERS = ("radius", "axis_ratio", "redshift", "redness", "bulge_fraction", "bulge_index")
@@ -40,7 +43,7 @@ def read_truth(root: str | Path, brickname: str) -> Table:
 
 
 def truth_table(
-    scene: Scene, measured: Measurements, objid: NDArray[np.int32], rng: np.random.Generator
+    scene: "Scene", measured: "Measurements", objid: NDArray[np.int32], rng: np.random.Generator
 ) -> Table:
     """Build the truth table.
 
@@ -84,7 +87,7 @@ def truth_table(
 
 
 def _votes(
-    scene: Scene, measured: Measurements, galaxy: NDArray[np.bool_], rng: np.random.Generator
+    scene: "Scene", measured: "Measurements", galaxy: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.int32]:
     votes = np.zeros((galaxy.size, len(MORPHOLOGY_CLASSES)), dtype=np.int32)
     index = measured.index[galaxy]

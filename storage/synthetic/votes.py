@@ -14,16 +14,24 @@ VOTERS = 40.0
 # Answers (elliptical, edge-on, spiral, other) for each true class, seen clearly and not at all;
 # the confusions are those of volunteers: small discs look smooth, faint irregulars too.
 SEEN = np.array(
-    [[0.91, 0.02, 0.03, 0.04], [0.05, 0.89, 0.04, 0.02], [0.04, 0.03, 0.89, 0.04], [0.04, 0.02, 0.07, 0.87]]
+    [
+        [0.91, 0.02, 0.03, 0.04],
+        [0.05, 0.89, 0.04, 0.02],
+        [0.04, 0.03, 0.89, 0.04],
+        [0.04, 0.02, 0.07, 0.87],
+    ]
 )
 UNSEEN = np.array(
-    [[0.88, 0.03, 0.04, 0.05], [0.52, 0.34, 0.05, 0.09], [0.78, 0.06, 0.10, 0.06], [0.58, 0.08, 0.08, 0.26]]
+    [
+        [0.88, 0.03, 0.04, 0.05],
+        [0.52, 0.34, 0.05, 0.09],
+        [0.78, 0.06, 0.10, 0.06],
+        [0.58, 0.08, 0.08, 0.26],
+    ]
 )
 
 
-def visibility(
-    code: NDArray[np.uint8], relative_size: FloatArray, snr: FloatArray
-) -> FloatArray:
+def visibility(code: NDArray[np.uint8], relative_size: FloatArray, snr: FloatArray) -> FloatArray:
     """Return how well the class can be told, 0 to 1.
 
     Parameters
@@ -39,9 +47,7 @@ def visibility(
     return np.asarray(size * light, dtype=np.float64)
 
 
-def answer_chances(
-    rows: NDArray[np.void], seen: FloatArray, blendedness: FloatArray
-) -> FloatArray:
+def answer_chances(rows: NDArray[np.void], seen: FloatArray, blendedness: FloatArray) -> FloatArray:
     """Return the chance of each answer before noise, shape (n, class).
 
     Parameters

@@ -121,7 +121,5 @@ def chosen_bricks(config: SyntheticConfig) -> tuple[Brick, ...]:
         block, place = divmod(index, 4)
         column = DEFAULT_COLUMN + 2 * block + place % 2
         row = DEFAULT_ROW + place // 2
-        bricks.append(
-            brick_at((column + 0.5) * DEGREES_PER_BRICK, row * DEGREES_PER_BRICK - 90.0)
-        )
+        bricks.append(brick_at((column + 0.5) * DEGREES_PER_BRICK, row * DEGREES_PER_BRICK - 90.0))
     return tuple(bricks)

@@ -1,14 +1,19 @@
 """The gate with a real Prefect server and a real MLflow; people answer from another thread."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.flow_runs import resume_flow_run
+from prefect.settings import get_current_settings
 
 from flows.promote import PromotionRequest, run_gate
 from tasks import tracking as registry
@@ -18,6 +23,7 @@ from tasks.promotion import PromotionStatus, decide, waiting_promotions
 from tasks.references import Evaluation, EvidencePacket, Interval, ModelRef, SnapshotRef
 from tasks.settings import load_settings
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 60  # seconds to wait for a form on a busy machine
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.timeout(180)]
@@ -39,7 +45,8 @@ def evaluation(model: ModelRef, value: float) -> Evaluation:
 def written_evidence(downstream: str, challenger: ModelRef) -> EvidencePacket:
     """Stand in for the measuring of models: better for every later version."""
     settings = load_settings()
-    registry.open_run(settings, challenger.run_id).log_params({"measured": "once"})
+    with registry.start_run(settings, experiment="measured", run_name=challenger.version):
+        pass
     champion = registry.champion(settings, downstream)
     return EvidencePacket(
         challenger=evaluation(challenger, 0.6 + 0.01 * int(challenger.version)),
@@ -171,8 +178,8 @@ def test_invalid_answers_are_asked_again_and_then_approved(tracking, candidate):
         resume_flow_run(item.flow_run_id, run_input=form | {"seen_evidence": item.evidence_digest})
 
     def wrong_evidence(item: WaitingPromotion) -> None:
-        form = {"approve": True, "reviewer": "Vera", "reason": "x", "seen_evidence": "0" * 64}
-        resume_flow_run(item.flow_run_id, run_input=form)
+        form = {"approve": True, "reviewer": "Vera", "reason": "x"}
+        resume_flow_run(item.flow_run_id, run_input=form | {"seen_evidence": "0" * 64})
 
     with reviewer(blank, wrong_evidence, approve) as shown:
         outcome = promote_with_written_evidence(request(model))
@@ -181,10 +188,9 @@ def test_invalid_answers_are_asked_again_and_then_approved(tracking, candidate):
     refused = [item.body for item in read_events(tracking) if item.event is Event.REFUSED]
     assert "reviewer is blank" in refused[0]["refusal"]
     assert "not that of the evidence shown" in refused[1]["refusal"]
+    key = "paused-decision-1-2-description"
     with get_client(sync_client=True) as client:
-        text = client.read_flow_run_input(
-            flow_run_id=shown[0].flow_run_id, key="paused-decision-1-2-description"
-        )
+        text = client.read_flow_run_input(flow_run_id=shown[0].flow_run_id, key=key)
     assert "reviewer is blank" in text
 
 
@@ -200,7 +206,7 @@ def test_an_answer_without_the_evidence_digest_is_not_taken(tracking, candidate)
 
 
 def test_champion_that_changed_meanwhile_asks_for_new_evidence(tracking, candidate):
-    first, rival, model = candidate("a"), candidate("b"), candidate("c")
+    first, rival, model = map(candidate, "abc")
     registry.set_alias(tracking, first, registry.CHAMPION)
 
     def overtake(item: WaitingPromotion) -> None:
@@ -221,10 +227,10 @@ def test_second_promotion_of_the_champion_asks_nobody_and_changes_nothing(tracki
     model = candidate("a")
     with reviewer(approve):
         promote_with_written_evidence(request(model))
-    before = (read_events(tracking), registry.model_versions(tracking, "morphology"))
+    before = read_events(tracking), registry.model_versions(tracking, "morphology")
     outcome = promote_with_written_evidence(request(model))
     assert outcome.status is PromotionStatus.ALREADY_CHAMPION
-    assert (read_events(tracking), registry.model_versions(tracking, "morphology")) == before
+    assert before == (read_events(tracking), registry.model_versions(tracking, "morphology"))
 
 
 def test_silence_until_the_deadline_is_a_recorded_rejection(tracking, candidate):
@@ -237,6 +243,46 @@ def test_silence_until_the_deadline_is_a_recorded_rejection(tracking, candidate)
     assert registry.champion(tracking, "morphology") is None
     assert registry.version_tags(tracking, model)["decision"] == "expired"
     assert events(tracking) == ["opened", "decided", "closed"]
+
+
+def run_as_a_worker_does(flow_run_id: str) -> None:
+    """Run a flow run in a fresh process, until it ends or suspends."""
+    environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect.engine", flow_run_id],
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_suspended_run_goes_on_in_another_process_without_redoing_work(tracking, candidate):
+    model = candidate("a")
+    asked = request(model, hold="suspend", timeout_seconds=600)
+    deployment = promote_with_written_evidence.to_deployment("suspended")
+    deployment.entrypoint = "tests/integration/test_promote.py:promote_with_written_evidence"
+    with get_client(sync_client=True) as client:
+        run_id = client.create_flow_run_from_deployment(
+            deployment.apply(), parameters={"request": asked.model_dump(mode="json")}
+        ).id
+        run_as_a_worker_does(str(run_id))
+        assert client.read_flow_run(run_id).state.name == "Suspended"
+        resume_flow_run(run_id, run_input={"reviewer": "", "reason": "x", "seen_evidence": ""})
+        run_as_a_worker_does(str(run_id))
+        assert client.read_flow_run(run_id).state.name == "Suspended"
+        (item,) = [item for item in waiting_promotions() if item.flow_run_id == str(run_id)]
+        assert item.form == "decision-1-2"
+        approve(item)
+        run_as_a_worker_does(str(run_id))
+        assert client.read_flow_run(run_id).state.is_completed()
+    assert registry.champion(tracking, "morphology") == model
+    assert events(tracking) == ["opened", "refused", "decided", "moving", "moved", "closed"]
+    assert len(registry.find_runs(tracking, "measured")) == 1
 
 
 def test_deciding_on_what_does_not_wait_says_so(tracking, candidate):

@@ -52,6 +52,12 @@ def test_two_regions_need_a_name(tmp_path: Path) -> None:
     assert locate_brick_files(tmp_path, NAME, region="north").base == tmp_path / "north"
 
 
+def test_the_other_region_is_never_taken(tmp_path: Path) -> None:
+    TinyBrick(tmp_path / "north").write()
+    with pytest.raises(BrickNotFound):
+        locate_brick_files(tmp_path, NAME, region="south")
+
+
 @pytest.mark.parametrize("name", ["9999p000", "abc", NAME])
 def test_missing_bricks(tmp_path: Path, name: str) -> None:
     with pytest.raises(BrickNotFound):

@@ -31,7 +31,9 @@ def test_reduced_window_is_a_crop_of_the_official_projection() -> None:
     window = brick_window(brick, 400)
     ra, dec = window.sky(np.array([17.0]), np.array([250.0]))
     full = brick_window(brick, 3600).pixels(ra, dec)
-    np.testing.assert_allclose((full[0][0], full[1][0]), (17 + window.y0, 250 + window.x0), atol=1e-6)
+    np.testing.assert_allclose(
+        (full[0][0], full[1][0]), (17 + window.y0, 250 + window.x0), atol=1e-6
+    )
 
 
 def test_more_bricks_keep_the_first_ones() -> None:
