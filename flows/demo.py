@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.parameters import PretrainConfig, read_config
+from flows.parameters import DownstreamConfig, PretrainConfig, SplitConfig, read_config
 from storage.synthetic import SyntheticConfig, write_synthetic_release
 from tasks.answers import WaitingPromotion
 from tasks.promotion import waiting_promotions
@@ -13,12 +13,33 @@ from tasks.promotion import waiting_promotions
 POLL_SECONDS = 2.0
 
 # Small bricks, crowded and bright, so that two cores render a thousand resolved galaxies in a
-# minute or two; a full brick of 3600 x 3600 pixels at real density has about 240.
-DEMO_RELEASE = SyntheticConfig(count=4, brick_size=1500, density=6.0, bright_tilt=0.25, seed=1)
+# minute; a full brick of 3600 x 3600 pixels at real density has about 240, most of them faint.
+DEMO_RELEASE = SyntheticConfig(count=4, brick_size=1800, density=6.0, bright_tilt=0.2, seed=1)
 # Long enough to see the loss fall; a survey deserves hundreds of epochs.
 DEMO_PRETRAIN = read_config(
-    PretrainConfig, None, {"train.epochs": 8, "train.learning_rate": 1e-3, "batch_size": 64}
+    PretrainConfig,
+    None,
+    {
+        "encoder.pooling": "centre",  # the object is in the middle, its neighbours are not it
+        "train.epochs": 8,
+        "train.learning_rate": 1e-3,
+        "batch_size": 64,
+    },
 )
+# From a barely pre-trained encoder, so every layer learns at nearly the full rate.
+DEMO_FINETUNE = read_config(
+    DownstreamConfig,
+    None,
+    {
+        "fine_tune.mode": "full",
+        "fine_tune.full.epochs": 24,
+        "fine_tune.full.learning_rate": 1e-3,
+        "fine_tune.full.layer_decay": 0.95,
+    },
+)
+# Four small bricks cover few of the default cells (3.4 arcmin), so that a split could be empty;
+# these of 51 arcsec are still wider than a cutout.
+DEMO_SPLIT = SplitConfig(healpix_order=12, train=0.7, val=0.1, test=0.2)
 
 
 def write_release(folder: Path, config: SyntheticConfig = DEMO_RELEASE) -> list[str]:

@@ -5,7 +5,7 @@ from prefect import flow
 from flows.embed import embed_survey
 from flows.finetune import finetune_downstream
 from flows.ingest import ingest_bricks
-from flows.parameters import PretrainConfig
+from flows.parameters import DownstreamConfig, PretrainConfig, SplitConfig
 from flows.predict import publish_catalogue
 from flows.pretrain import pretrain_encoder
 from flows.promote import promote_model
@@ -21,6 +21,14 @@ from tasks.references import (
 )
 from tasks.settings import load_settings
 from tasks.snapshots import find_snapshot
+
+
+class CycleTraining(Reference):
+    """How a cycle trains; what is None is left to the defaults of the flow it belongs to."""
+
+    pretrain: PretrainConfig | None = None
+    finetune: DownstreamConfig | None = None
+    split: SplitConfig | None = None
 
 
 class CycleResult(Reference):
@@ -41,7 +49,7 @@ def run_survey_cycle(
     label_tables: list[str],
     survey: str = "dr10/south",
     downstream: str = "morphology",
-    pretrain: PretrainConfig | None = None,
+    training: CycleTraining | None = None,
     decision_seconds: int = 7 * 24 * 3600,
 ) -> CycleResult:
     """Bricks → cutouts → encoder → embeddings → candidate → a person's decision → catalogue.
@@ -56,19 +64,21 @@ def run_survey_cycle(
         `<release>/<region>` in the store.
     downstream : str
         Downstream task to fine-tune, promote and predict with.
-    pretrain : PretrainConfig, optional
-        Encoder and its pre-training.
+    training : CycleTraining, optional
+        How the encoder and the downstream model are made.
     decision_seconds : int
         How long the hold waits; no decision by then counts as a rejection.
     """
-    settings = load_settings()
+    settings, training = load_settings(), training or CycleTraining()
     release, region = survey.split("/")
     receipt = ingest_bricks(source=source, release=release, region=region)
     snapshot = find_snapshot(settings, survey, receipt.snapshot_id)
     labels = import_labels(settings, snapshot, label_tables, downstream, "imported")
-    encoder = pretrain_encoder(survey, pretrain, snapshot.snapshot_id)
+    encoder = pretrain_encoder(survey, training.pretrain, snapshot.snapshot_id)
     embeddings, _ = embed_survey(survey, encoder, snapshot.snapshot_id)
-    evaluation = finetune_downstream(downstream, encoder, embeddings)
+    evaluation = finetune_downstream(
+        downstream, encoder, embeddings, training.finetune, training.split
+    )
     outcome = promote_model(
         downstream=downstream, challenger=evaluation.model, timeout_seconds=decision_seconds
     )

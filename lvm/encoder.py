@@ -1,7 +1,7 @@
 """The encoder: a timm trunk with our bands, our input size and our preprocessing.
 
-`features` gives the pooled embedding (mean over the last tokens), `feature_maps` the maps of
-every stage. Heads, decoders and losses live elsewhere.
+`features` gives the pooled embedding (see `POOLINGS`), `feature_maps` the maps of every stage.
+Heads, decoders and losses live elsewhere.
 """
 
 import dataclasses
@@ -22,6 +22,10 @@ from lvm.preprocess import (
 )
 from lvm.stem import ConvStem
 from lvm.tensors import Batch
+
+# "mean" over all last tokens describes the whole field. "centre" takes the central token or four:
+# the object that the cutout is about, which a mean dilutes among sky and neighbours.
+POOLINGS = ("mean", "centre")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class EncoderConfig:
     crop_size : side of the central part that is used [pixel]; None: input_size, which keeps the
         survey's pixels; a larger value is resized down
     drop_path_rate : stochastic depth in training
+    pooling : of the embedding, "mean" or "centre" (see `POOLINGS`); the weights do not depend on it
     shape : None: the preset's; given, it replaces the preset's (`name` is then only a name)
     """
 
@@ -89,11 +94,14 @@ class EncoderConfig:
     input_size: int | None = None
     crop_size: int | None = None
     drop_path_rate: float = 0.0
+    pooling: str = "mean"
     shape: SwinShape | None = None
 
     def __post_init__(self) -> None:
         if not self.bands or len(set(self.bands)) != len(self.bands):
             raise ValueError(f"bands must be different names, at least one; got {self.bands}")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling is one of {POOLINGS}, not {self.pooling!r}")
         if self.crop_size is not None and self.crop_size > self.cutout_size:
             raise ValueError(
                 f"crop_size {self.crop_size} is larger than the cutouts ({self.cutout_size} pixels)"
@@ -165,6 +173,10 @@ class Encoder(nn.Module):
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return embeddings (object, width) of network input (object, band, y, x)."""
+        if self.config.pooling == "centre":
+            last = self.feature_maps(inputs)[-1]
+            low, high = (last.shape[-1] - 1) // 2, last.shape[-1] // 2 + 1
+            return last[..., low:high, low:high].mean(dim=(2, 3))
         tokens = self.trunk.forward_features(inputs)
         return cast(torch.Tensor, self.trunk.forward_head(tokens, pre_logits=True))
 

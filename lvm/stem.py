@@ -10,6 +10,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+GROUP_CHANNELS = 8  # channels that are normalised together
+
 
 class ConvStem(nn.Module):
     """Turn (object, band, y, x) into tokens (object, y, x, channel) of `patch_size` pixels.
@@ -49,4 +51,5 @@ class ConvStem(nn.Module):
 
 def _convolution(width: int, out: int, stride: int) -> list[nn.Module]:
     kernel = nn.Conv2d(width, out, kernel_size=3, stride=stride, padding=1, bias=False)
-    return [kernel, nn.BatchNorm2d(out), nn.ReLU()]
+    # Groups, not the batch, are normalised: the same numbers in training and in use, for any batch.
+    return [kernel, nn.GroupNorm(max(out // GROUP_CHANNELS, 1), out), nn.ReLU()]

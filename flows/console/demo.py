@@ -54,8 +54,15 @@ def demo(
 
 
 def _run(folder: Path) -> "CycleResult":
-    from flows.demo import DEMO_PRETRAIN, DEMO_RELEASE, watch_for_decision, write_release
-    from flows.survey_cycle import run_survey_cycle
+    from flows.demo import (
+        DEMO_FINETUNE,
+        DEMO_PRETRAIN,
+        DEMO_RELEASE,
+        DEMO_SPLIT,
+        watch_for_decision,
+        write_release,
+    )
+    from flows.survey_cycle import CycleTraining, run_survey_cycle
 
     config = DEMO_RELEASE
     _say(2, f"rendering {config.count} pretend bricks in the Legacy Surveys' file layout")
@@ -65,7 +72,9 @@ def _run(folder: Path) -> "CycleResult":
         return run_survey_cycle(
             source=str(folder / "release"),
             label_tables=tables,
-            pretrain=DEMO_PRETRAIN,
+            training=CycleTraining(
+                pretrain=DEMO_PRETRAIN, finetune=DEMO_FINETUNE, split=DEMO_SPLIT
+            ),
             decision_seconds=DECISION_SECONDS,
         )
 

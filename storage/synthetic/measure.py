@@ -73,16 +73,11 @@ def measure_sources(
     expected = np.sqrt((scene.flux**2 * ivar).sum(axis=1))
     candidates = np.flatnonzero(scene.inside & (expected > DETECTION_SNR))
     share = _contamination(scene, candidates)
-    found = candidates[~share[1]]
-    fracflux = share[0][~share[1]]
-    order = np.argsort(scene.y[found], kind="stable")
-    found, fracflux = found[order], fracflux[order]
+    kept = np.flatnonzero(~share[1])
+    kept = kept[np.argsort(scene.y[candidates[kept]], kind="stable")]
+    found, fracflux = candidates[kept], share[0][kept]
     snr = expected[found]
-    noise = rng.normal(size=(found.size, len(scene.bands)))
-    # Models never fit perfectly: 1 % for smooth galaxies, more for irregular ones.
-    misfit = np.where(scene.sources["code"][found] == 3, 0.05, 0.015)[:, None]
-    flux = scene.flux[found] * (1 + misfit * rng.normal(size=noise.shape))
-    flux = np.where(ivar[found] > 0, flux + noise * _finite(error[found]), 0.0)
+    flux = np.where(ivar[found] > 0, _measured_flux(scene, found, error[found], rng), 0.0)
     blurred = scene.widths[found].mean(axis=1) / PIXEL_SCALE_ARCSEC / np.maximum(snr, 1.0)
     shapes = _shapes(scene, found, snr, rng)
     return Measurements(
@@ -122,8 +117,14 @@ def effective_area(width: FloatArray, radius: FloatArray) -> FloatArray:
     return np.asarray(4 * np.pi * sigma**2, dtype=np.float64)
 
 
-def _finite(values: FloatArray) -> FloatArray:
-    return np.where(np.isfinite(values), values, 0.0)
+def _measured_flux(
+    scene: Scene, found: NDArray[np.int64], error: FloatArray, rng: np.random.Generator
+) -> FloatArray:
+    noise = rng.normal(size=error.shape) * np.where(np.isfinite(error), error, 0.0)
+    # Models never fit perfectly: 1.5 % for smooth galaxies, more for irregular ones.
+    misfit = np.where(scene.sources["code"][found] == 3, 0.05, 0.015)[:, None]
+    flux = scene.flux[found] * (1 + misfit * rng.normal(size=error.shape)) + noise
+    return np.asarray(flux, dtype=np.float64)
 
 
 def _contamination(scene: Scene, chosen: NDArray[np.int64]) -> tuple[FloatArray, NDArray[np.bool_]]:

@@ -70,6 +70,18 @@ def tractor_table(
     bits : ndarray, shape (y, x), int32 — the MASKBITS map.
     rng : numpy.random.Generator
     """
+    table = _identity(scene, measured, bits)
+    table["dchisq"] = _model_gains(measured, rng)
+    _add_reference(table, scene, measured)
+    for band in SYNTHETIC_BANDS:
+        _add_band(table, band, (scene, measured, exposures, bits), rng)
+    _add_wise(table, scene, measured, rng)
+    _add_shapes(table, measured)
+    return table
+
+
+def _identity(scene: Scene, measured: Measurements, bits: NDArray[np.int32]) -> Table:
+    """Return a table with what says which source a row is, where, and under which mask bits."""
     brick, size = scene.window.brick, measured.index.size
     ra, dec = scene.window.sky(measured.y, measured.x)
     place = _nearest(measured, scene.window.size)
@@ -89,14 +101,8 @@ def tractor_table(
     precision = (measured.snr * 3600 * 2) ** 2 / scene.widths[measured.index].mean(axis=1) ** 2
     table["ra_ivar"] = table["dec_ivar"] = precision.astype(np.float32)
     table["bx"], table["by"] = measured.x.astype(np.float32), measured.y.astype(np.float32)
-    table["dchisq"] = _model_gains(measured, rng)
     table["ebv"] = scene.ebv[measured.index].astype(np.float32)
     table["mjd_min"], table["mjd_max"] = np.full(size, 56600.0), np.full(size, 58900.0)
-    _add_reference(table, scene, measured)
-    for band in SYNTHETIC_BANDS:
-        _add_band(table, band, (scene, measured, exposures, bits), rng)
-    _add_wise(table, scene, measured, rng)
-    _add_shapes(table, measured)
     return table
 
 

@@ -80,10 +80,13 @@ def truth_table(
         table[f"flux_{band}"] = scene.flux[measured.index, index].astype(np.float32)
     table["snr"] = measured.snr.astype(np.float32)
     table["blendedness"] = measured.blendedness.astype(np.float32)
-    votes = _votes(scene, measured, galaxy, rng)
+    _add_votes(table, _votes(scene, measured, galaxy, rng))
+    return table
+
+
+def _add_votes(table: Table, votes: NDArray[np.int32]) -> None:
     for index, name in enumerate(MORPHOLOGY_CLASSES):
         table[f"votes_{name.replace('-', '_')}"] = votes[:, index]
-    return table
 
 
 def _votes(

@@ -35,6 +35,20 @@ def test_the_embedding_is_the_mean_over_the_last_tokens():
         assert torch.allclose(encoder(inputs), mean, atol=1e-5)
 
 
+@pytest.mark.parametrize(("size", "centre"), [(80, slice(2, 3)), (64, slice(1, 3))])
+def test_centre_pooling_takes_the_tokens_of_the_object(size, centre):
+    encoder = create_encoder(EncoderConfig(input_size=size, pooling="centre"))
+    inputs = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        last = encoder.feature_maps(inputs)[-1]
+        assert torch.equal(encoder(inputs), last[:, :, centre, centre].mean(dim=(2, 3)))
+
+
+def test_an_unknown_pooling_is_refused():
+    with pytest.raises(ValueError, match="pooling"):
+        EncoderConfig(pooling="max")
+
+
 def test_the_seed_decides_the_weights_and_the_global_state_is_untouched():
     state = torch.random.get_rng_state()
     first, second, other = (create_encoder(seed=s).state_dict() for s in (1, 1, 2))

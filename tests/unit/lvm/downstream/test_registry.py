@@ -47,6 +47,18 @@ def test_the_conformance_test_finds_a_task_that_ignores_its_embedding():
         check_downstream_task(Broken(), TinyEncoder())
 
 
+def test_the_conformance_test_finds_a_task_that_learns_the_wrong_way():
+    base = DOWNSTREAM_TASKS["morphology"]
+
+    class Broken(base):
+        def loss(self, output, batch):
+            loss = super().loss(output, batch)["loss"]
+            return {"loss": 2 * loss.detach() - loss}  # the right value, the gradient reversed
+
+    with pytest.raises(ConformanceError, match="the loss on eight objects"):
+        check_downstream_task(Broken(), TinyEncoder())
+
+
 def test_the_conformance_test_finds_a_measure_that_is_not_optimal():
     base = DOWNSTREAM_TASKS["morphology"]
 

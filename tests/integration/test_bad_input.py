@@ -1,0 +1,152 @@
+"""Bad input in one brick: a receipt row that says why; the other brick is written all the same."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from distributed import LocalCluster
+
+from flows.ingest import ingest_bricks, ingest_images
+from storage.errors import RepositoryBusy
+from storage.legacysurvey import coadd_path
+from storage.repository import writer_lock
+from storage.synthetic import SyntheticConfig, SyntheticRelease, write_synthetic_release
+from tasks.cluster import SchedulerUnreachable
+from tasks.references import Outcome, Receipt
+from tasks.settings import Settings
+
+pytestmark = pytest.mark.timeout(300)
+TINY = SyntheticConfig(count=2, brick_size=460, density=10.0, seed=4, processes=1)
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> SyntheticRelease:
+    return write_synthetic_release(tmp_path_factory.mktemp("pristine"), TINY)
+
+
+@pytest.fixture(scope="module")
+def scheduler(prefect_server: None):
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def damaged(pristine: SyntheticRelease, scheduler: str, tmp_path, monkeypatch) -> Path:
+    """Return a copy of the release, without checksum lists, that a test may damage."""
+    monkeypatch.setenv("BRICKYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BRICKYARD_SCHEDULER", scheduler)
+    root = tmp_path / "release"
+    shutil.copytree(pristine.root, root)
+    for path in root.rglob("*.sha256sum"):
+        path.unlink()
+    return root
+
+
+def image_of(root: Path, pristine: SyntheticRelease, kind: str = "image") -> Path:
+    return coadd_path(root / "south", pristine.bricknames[0], kind, "r")
+
+
+def rewrite(path: Path, change) -> None:
+    with fits.open(path) as hdus:
+        data, header = hdus[1].data.copy(), hdus[1].header
+    hdu = fits.CompImageHDU(change(data), header, compression_type="GZIP_2", quantize_level=0.0)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True)
+
+
+def rows_of(receipt: Receipt, pristine: SyntheticRelease):
+    units = {unit.name: unit for unit in receipt.units}
+    return units[pristine.bricknames[0]], units[pristine.bricknames[1]]
+
+
+def test_a_truncated_file_fails_its_brick_alone_and_is_repaired_by_the_next_run(damaged, pristine):
+    path = image_of(damaged, pristine)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    bad, good = rows_of(ingest_bricks(str(damaged)), pristine)
+    assert bad.outcome is Outcome.FAILED
+    assert path.name in bad.message
+    assert good.outcome is Outcome.WRITTEN
+    path.write_bytes(whole)
+    bad, good = rows_of(ingest_bricks(str(damaged)), pristine)
+    assert bad.outcome is Outcome.WRITTEN
+    assert good.outcome is Outcome.ALREADY_PRESENT
+
+
+def test_a_missing_band_is_noted(damaged, pristine):
+    image_of(damaged, pristine).unlink()
+    short, good = rows_of(ingest_bricks(str(damaged)), pristine)
+    assert short.outcome is Outcome.WRITTEN
+    assert any("band r" in note for note in short.notes)
+    assert not any("band r: no" in note for note in good.notes)
+
+
+def test_a_wrong_shape_fails_its_brick_alone(damaged, pristine):
+    rewrite(image_of(damaged, pristine), lambda data: data[:-10])
+    bad, good = rows_of(ingest_bricks(str(damaged)), pristine)
+    assert bad.outcome is Outcome.FAILED
+    assert "shape" in bad.message
+    assert good.outcome is Outcome.WRITTEN
+
+
+def test_nan_pixels_lose_their_weight_and_are_counted(damaged, pristine):
+    def poison(data):
+        data[200:210, 200:210] = np.nan
+        return data
+
+    rewrite(image_of(damaged, pristine), poison)
+    noted, _ = rows_of(ingest_bricks(str(damaged)), pristine)
+    assert noted.outcome is Outcome.WRITTEN
+    assert any("100 pixels not finite" in note for note in noted.notes)
+
+
+def test_a_wrong_checksum_fails_its_brick_alone(pristine, damaged):
+    shutil.copytree(pristine.root, damaged, dirs_exist_ok=True)
+    rewrite(image_of(damaged, pristine), lambda data: data + 1)
+    bad, good = rows_of(ingest_bricks(str(damaged)), pristine)
+    assert bad.outcome is Outcome.FAILED
+    assert "ChecksumMismatch" in bad.message
+    assert good.verification == "verified"
+
+
+def test_a_second_writer_is_refused_and_told_who_writes(damaged):
+    repository = Path(Settings().store_path) / "survey"
+    with (
+        writer_lock(repository, what="another ingest"),
+        pytest.raises(RepositoryBusy, match="another ingest"),
+    ):
+        ingest_bricks(str(damaged))
+    assert ingest_bricks(str(damaged)).counts["written"] == 2
+
+
+def test_an_unreachable_scheduler_stops_before_anything_is_written(damaged, monkeypatch):
+    monkeypatch.setenv("BRICKYARD_SCHEDULER", "tcp://127.0.0.1:9")
+    monkeypatch.setenv("BRICKYARD_CONNECT_TIMEOUT", "0.5")
+    with pytest.raises(SchedulerUnreachable, match="127"):
+        ingest_bricks(str(damaged))
+    assert not (Path(Settings().store_path) / "survey").exists()
+
+
+def test_real_pictures_with_labels_become_a_survey(damaged, real_data):
+    folder = real_data / "gz2_sdss"
+    labels = str(folder / "labels.csv")
+    receipt = ingest_images(str(folder / "images"), "gz2", labels)
+    assert receipt.survey == "images/gz2"
+    assert receipt.objects == 200
+    assert Settings().labels_path.is_file()
+    assert ingest_images(str(folder / "images"), "gz2", labels).counts["already_present"] == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "bricks"),
+    [
+        ("DERIVED_minibrick_0591m305", 1),
+        ("dr6_brick_0959p805", 1),
+        ("obiwan_brick_1238p245", 1),
+    ],
+)
+def test_real_bricks_end_with_a_receipt(damaged, real_data, folder, bricks):
+    receipt = ingest_bricks(str(real_data / "bricks" / folder), release="dr9")
+    assert receipt.total == bricks
+    assert all(unit.message or unit.notes for unit in receipt.units)
