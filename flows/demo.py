@@ -21,7 +21,7 @@ DEMO_PRETRAIN = read_config(
     None,
     {
         "encoder.pooling": "centre",  # the object is in the middle, its neighbours are not it
-        "train.epochs": 8,
+        "train.epochs": 5,
         "train.learning_rate": 1e-3,
         "batch_size": 64,
     },
@@ -32,7 +32,7 @@ DEMO_FINETUNE = read_config(
     None,
     {
         "fine_tune.mode": "full",
-        "fine_tune.full.epochs": 24,
+        "fine_tune.full.epochs": 16,
         "fine_tune.full.learning_rate": 1e-3,
         "fine_tune.full.layer_decay": 0.95,
     },

@@ -41,13 +41,13 @@ def configure_environment(home: Path, *, verbose: bool = False) -> None:
     home : Path
         Home folder; Prefect's own database and results are kept in `<home>/prefect`.
     verbose : bool
-        Show the log of flows and tasks instead of warnings alone.
+        Show the log of flows and tasks; errors reach the user as exceptions in any case.
     """
     prefect_home = home.resolve() / "prefect"
     prefect_home.mkdir(parents=True, exist_ok=True)
     os.environ["BRICKYARD_HOME"] = str(home.resolve())
     os.environ.setdefault("PREFECT_HOME", str(prefect_home))
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "ERROR")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     api_url = running_server(home)

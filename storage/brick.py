@@ -72,7 +72,8 @@ class BrickPlan:
 
     ``digest`` identifies the files' contents; ``fingerprint`` their names, sizes and times, which
     is cheaper and enough to see that nothing changed. ``n_objects`` is the most cutouts the brick
-    can give. ``status`` "failed" comes with a ``reason``.
+    can give, ``dropped`` counts the other objects by the reason of the selection. ``status``
+    "failed" and "empty" come with a ``reason``.
     """
 
     brickname: str
@@ -82,6 +83,7 @@ class BrickPlan:
     n_objects: int
     status: Literal["ready", "empty", "failed"]
     reason: str = ""
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,16 @@ def survey_brick(
         fingerprint = _fingerprint(files)
         digest = _planned_digest(files, config)
         _require_catalogue(files, config)
-        number = _planned_objects(files, brick, config)
+        selected = _planned_objects(files, brick, config)
     except StorageError as error:
         reason = f"{type(error).__name__}: {error}"
         return BrickPlan(brickname, brickid, digest, fingerprint, 0, "failed", reason)
+    number = len(selected.table)
     status: Literal["ready", "empty"] = "ready" if number else "empty"
-    reason = "" if number else "no object is selected"
-    return BrickPlan(brickname, brickid, digest, fingerprint, number, status, reason)
+    reason = "" if number else "; ".join(("no object is selected", *selected.notes))
+    return BrickPlan(
+        brickname, brickid, digest, fingerprint, number, status, reason, selected.dropped
+    )
 
 
 def read_brick(
@@ -228,14 +233,14 @@ def _displacement(coadds: xr.Dataset, table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _planned_objects(files: BrickFiles, brick: Brick, config: IngestConfig) -> int:
+def _planned_objects(files: BrickFiles, brick: Brick, config: IngestConfig) -> Selected:
     if not (set(files.image) & set(files.invvar)):
         read_coadds(files, brick, config.bands)  # raises: no band can be read
     if files.tractor is None:  # only the pixels tell; as slow as reading the brick
         coadds = read_coadds(files, brick, config.bands)
-        return len(select(detect_sources(coadds, brick), config.selection).table)
+        return select(detect_sources(coadds, brick), config.selection)
     table, _ = _catalogue(files.tractor, files.tractor_kind, brick, config)
-    return len(select(table, config.selection).table)
+    return select(table, config.selection)
 
 
 def _planned_digest(files: BrickFiles, config: IngestConfig) -> str:

@@ -237,10 +237,17 @@ def _unread(request: IngestRequest, plan: UnitPlan) -> tuple[BrickRecord, UnitRe
         state=BrickState.FAILED if failed else BrickState.EMPTY,
         content_digest=plan.digest,
         config_digest=request.source.config_digest(),
-        receipt={"message": plan.reason},
+        receipt={"message": plan.reason, "not_selected": plan.not_selected},
     )
     outcome = Outcome.FAILED if failed else Outcome.EMPTY
-    return record, UnitReceipt(name=plan.name, outcome=outcome, message=plan.reason)
+    receipt = UnitReceipt(
+        name=plan.name,
+        outcome=outcome,
+        not_selected=plan.not_selected,
+        verification="not read",
+        message=plan.reason,
+    )
+    return record, receipt
 
 
 def _failed_plan(name: str, error: BaseException, brickid: int = 0) -> UnitPlan:

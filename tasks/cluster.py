@@ -57,7 +57,7 @@ def open_cluster(settings: Settings) -> Iterator[str]:
             n_workers=settings.workers,
             threads_per_worker=settings.threads_per_worker,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",
         ) as cluster,
     ):
         yield cluster.scheduler_address

@@ -16,14 +16,14 @@ from prefect.cache_policies import NO_CACHE
 from lvm.downstream import create_task
 from storage.brick_store import read_objects
 from storage.catalogue import format_object_id
-from storage.label_store import labels_digest, read_votes
+from storage.label_store import ID_COLUMNS, labels_digest, read_votes
 from storage.splits import SplitConfig, assign_splits, split_digest
 from tasks.errors import TaskError
 from tasks.loaders import open_snapshot
 from tasks.references import DatasetRef, SnapshotRef
 from tasks.settings import Settings
 
-KEY = ["release", "brickid", "objid"]
+KEY = list(ID_COLUMNS)
 SPLITS = ("train", "val", "test")
 MIN_PER_SPLIT = 2  # below this neither a fit nor a measure means anything
 

@@ -6,9 +6,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from PIL import Image, ImageDraw
 
+from storage.batches import read_cutouts
+from storage.brick_store import read_layout, read_objects
+from storage.catalogue import ID_COLUMNS, read_catalogue
 from storage.rgb import legacy_rgb
+from tasks.loaders import open_snapshot
+from tasks.references import CatalogueRef
+
+KEY = list(ID_COLUMNS)
 
 GAP = 4  # pixels between the cells of a sheet
 CAPTION = 14  # pixels of a caption line
@@ -41,6 +49,35 @@ def cutout_sheet(
     return _write_sheet(
         [cells[i : i + columns] for i in range(0, len(cells), columns)], list(captions), path
     )
+
+
+def surest_sheet(catalogue: CatalogueRef, path: Path, columns: int = 8) -> Path:
+    """Write a sheet of the surest objects of each class of a catalogue, a row a class.
+
+    Parameters
+    ----------
+    catalogue : CatalogueRef
+        With columns `p_<class>`.
+    path : Path
+        PNG file to write.
+    columns : int
+        Objects a class.
+    """
+    rows, _ = read_catalogue(Path(catalogue.path).parent)
+    session, survey = open_snapshot(catalogue.snapshot), catalogue.snapshot.survey
+    known = read_objects(session, survey, catalogue=False)
+    table = rows.merge(known[[*KEY, "row"]], on=KEY)
+    classes = [name for name in table if str(name).startswith("p_")]
+    best = [table.nlargest(columns, name) for name in classes]
+    shown = pd.concat(part.head(columns) for part in best)
+    captions = [
+        f"{name[2:]} {value:.2f}"
+        for name, part in zip(classes, best, strict=True)
+        for value in part[name]
+    ]
+    images = read_cutouts(session, survey, shown["row"].to_numpy(), ("image",))["image"]
+    bands = read_layout(session, survey).bands
+    return cutout_sheet(images, bands, captions, path, columns)
 
 
 def painting_sheet(rows: Sequence[npt.NDArray[np.float32]], path: Path) -> Path:

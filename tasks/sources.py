@@ -4,7 +4,7 @@ A source lists its units (bricks, or blocks of pictures), says cheaply what a un
 and reads it whole (`read`). Sources are small and frozen: they travel to workers.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import xarray as xr
@@ -40,6 +40,7 @@ class UnitPlan:
     n_objects: int
     status: str
     reason: str = ""
+    not_selected: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,13 @@ class ImageSource:
 
 def _unit_plan(plan: BrickPlan) -> UnitPlan:
     return UnitPlan(
-        plan.brickname, plan.brickid, plan.digest, plan.n_objects, plan.status, plan.reason
+        plan.brickname,
+        plan.brickid,
+        plan.digest,
+        plan.n_objects,
+        plan.status,
+        plan.reason,
+        dict(plan.dropped),
     )
 
 

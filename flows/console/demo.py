@@ -49,7 +49,7 @@ def demo(
         os.environ["PREFECT_API_URL"] = api_url
         console.print(f"   page: {api_url.removesuffix('/api')}")
         result = _run(folder)
-        _show(result)
+        _show(folder, result)
     console.print(f"\ndone in {(time.monotonic() - started) / 60:.1f} minutes; all in {folder}/")
 
 
@@ -119,9 +119,10 @@ def _verdict(item: "WaitingPromotion") -> tuple[bool, str]:
     return value > best, f"{challenger.headline} {value:.3f} against {best:.3f} of {name}"
 
 
-def _show(result: "CycleResult") -> None:
+def _show(folder: Path, result: "CycleResult") -> None:
     """Print what the cycle made, and trace one row of the catalogue back to its bricks."""
     from storage.catalogue import read_catalogue
+    from tasks.pictures import surest_sheet
     from tasks.promotion import describe_outcome
 
     _say(4, "what came of it")
@@ -134,6 +135,8 @@ def _show(result: "CycleResult") -> None:
     catalogue = Path(result.catalogue.path)
     rows, _ = read_catalogue(catalogue.parent)
     console.print(f"catalogue: {len(rows)} rows in {catalogue}")
+    sheet = surest_sheet(result.catalogue, folder / "surest.png")
+    console.print(f"the surest objects of each class: {sheet}")
     object_id = str(rows.sort_values("p_spiral", ascending=False)["object_id"].iloc[0])
     _say(5, f"where the surest spiral comes from: brickyard lineage {object_id}")
     lineage(object_id)

@@ -59,7 +59,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, prefect_server: None):
     """Return the home of the module, with a Dask cluster that its flows find by address."""
     patch = pytest.MonkeyPatch()
     path = tmp_path_factory.mktemp("home")
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         patch.setenv("BRICKYARD_HOME", str(path))
         patch.setenv("BRICKYARD_SCHEDULER", cluster.scheduler_address)
         yield path
