@@ -17,10 +17,10 @@ from lvm.simmim import SimMIM, SimMIMConfig, pretrain
 from lvm.training import Event, TrainConfig
 from tasks import tracking
 from tasks.loaders import CutoutLoader, load_cutouts
-from tasks.pictures import painting_sheet
 from tasks.progress import report
 from tasks.references import EncoderRef, SnapshotRef
 from tasks.settings import Settings
+from tasks.sheets import painting_sheet
 
 PREPROCESS_SAMPLE = 512  # cutouts that the scaling is fitted on: noise to about one per cent
 PICTURES = 8  # cutouts in the sheet of reconstructions

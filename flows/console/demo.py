@@ -122,8 +122,8 @@ def _verdict(item: "WaitingPromotion") -> tuple[bool, str]:
 def _show(folder: Path, result: "CycleResult") -> None:
     """Print what the cycle made, and trace one row of the catalogue back to its bricks."""
     from storage.catalogue import read_catalogue
-    from tasks.pictures import surest_sheet
     from tasks.promotion import describe_outcome
+    from tasks.sheets import surest_sheet
 
     _say(4, "what came of it")
     show_receipt(result.receipt)

@@ -1,4 +1,4 @@
-"""Bad input in one brick: a receipt row that says why; the other brick is written all the same."""
+"""Ingest of damaged and of real input: a receipt row says why, the rest is written all the same."""
 
 import shutil
 from pathlib import Path
@@ -9,13 +9,20 @@ from astropy.io import fits
 from distributed import LocalCluster
 
 from flows.ingest import ingest_bricks, ingest_images
+from storage.batches import read_cutouts
+from storage.brick import IngestConfig
+from storage.brick_store import read_objects
+from storage.cutouts import CutoutConfig
 from storage.errors import RepositoryBusy
 from storage.legacysurvey import coadd_path
 from storage.repository import writer_lock
+from storage.selection import Selection
 from storage.synthetic import SyntheticConfig, SyntheticRelease, write_synthetic_release
 from tasks.cluster import SchedulerUnreachable
+from tasks.loaders import open_snapshot
 from tasks.references import Outcome, Receipt
 from tasks.settings import Settings
+from tasks.snapshots import find_snapshot
 
 pytestmark = pytest.mark.timeout(300)
 TINY = SyntheticConfig(count=2, brick_size=460, density=10.0, seed=4, processes=1)
@@ -150,3 +157,27 @@ def test_real_bricks_end_with_a_receipt(damaged, real_data, folder, bricks):
     receipt = ingest_bricks(str(real_data / "bricks" / folder), release="dr9")
     assert receipt.total == bricks
     assert all(unit.message or unit.notes for unit in receipt.units)
+
+
+def test_stored_cutouts_are_the_pixels_of_the_real_files(damaged, real_data):
+    root = real_data / "bricks" / "DERIVED_minibrick_0591m305"
+    config = IngestConfig(
+        selection=Selection(max_mag=23.0),
+        cutout=CutoutConfig(size=64, edge="drop"),
+        detect_missing_catalogue=True,
+    )
+    receipt = ingest_bricks(str(root), release="dr9", config=config)
+    snapshot = find_snapshot(Settings(), receipt.survey, receipt.snapshot_id)
+    session = open_snapshot(snapshot)
+    objects = read_objects(session, receipt.survey)
+    assert len(objects) == receipt.objects > 5
+    stored = read_cutouts(session, receipt.survey, objects["row"].to_numpy())
+    for index, band in enumerate("grz"):
+        name = f"coadd/059/0591m305/legacysurvey-0591m305-image-{band}.fits.fz"
+        pixels = fits.getdata(root / name, 1)
+        for place, (y, x) in enumerate(zip(objects["by"], objects["bx"], strict=True)):
+            top, left = int(np.floor(y + 0.5)) - 32, int(np.floor(x + 0.5)) - 32
+            truth = pixels[top : top + 64, left : left + 64]
+            weight = stored["invvar"][place, index]
+            error = np.abs(stored["image"][place, index] - truth) * np.sqrt(weight)
+            assert error[weight > 0].max() <= 0.02

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.pictures import cutout_sheet, painting_sheet
+from tasks.sheets import cutout_sheet, painting_sheet
 
 
 def test_a_sheet_has_a_cell_for_every_cutout(tmp_path):
