@@ -18,13 +18,15 @@ from storage.brick_store import read_objects
 from storage.catalogue import format_object_id
 from storage.label_store import ID_COLUMNS, labels_digest, read_votes
 from storage.splits import SplitConfig, assign_splits, split_digest
+from tasks import tracking
 from tasks.errors import TaskError
 from tasks.loaders import open_snapshot
-from tasks.references import DatasetRef, SnapshotRef
+from tasks.references import DatasetRef, ModelRef, SnapshotRef
 from tasks.settings import Settings
 
 KEY = list(ID_COLUMNS)
 SPLITS = ("train", "val", "test")
+DATASET_ARTIFACT = "dataset.json"
 MIN_PER_SPLIT = 2  # below this neither a fit nor a measure means anything
 
 
@@ -41,13 +43,16 @@ def freeze_dataset(
 ) -> DatasetRef:
     """Fix the data set of a downstream task: all labels that are there now, split by sky cell.
 
+    Without `split`, the rule of the champion's data set is used, so that its test split stays a
+    test split; without a champion, the default rule.
+
     Raises
     ------
     NotEnoughLabels
         If a split has fewer than `MIN_PER_SPLIT` labelled objects; the message says how many
         labels were found and how to add some.
     """
-    split = split or SplitConfig()
+    split = split or _split_of_champion(settings, downstream, snapshot.survey)
     options = create_task(downstream).config
     classes = tuple(getattr(options, "classes", ()))
     path, now = settings.labels_path, datetime.now(UTC)
@@ -75,6 +80,25 @@ def freeze_dataset(
     return draft.model_copy(update=found)
 
 
+def dataset_of(settings: Settings, model: ModelRef) -> DatasetRef:
+    """Return the data set that a registered model was trained on."""
+    text = tracking.read_artifact(settings, model.run_id, DATASET_ARTIFACT)
+    return DatasetRef.model_validate_json(text)
+
+
+def split_rule(dataset: DatasetRef) -> SplitConfig:
+    """Return the rule that divides a data set."""
+    return SplitConfig(dataset.healpix_order, *dataset.fractions, dataset.salt)
+
+
+def _split_of_champion(settings: Settings, downstream: str, survey: str) -> SplitConfig:
+    champion = tracking.champion(settings, downstream)
+    if champion is None:
+        return SplitConfig()
+    dataset = dataset_of(settings, champion)
+    return split_rule(dataset) if dataset.snapshot.survey == survey else SplitConfig()
+
+
 def object_ids(table: pd.DataFrame) -> list[str]:
     """Return the object id text of every row of an object table."""
     keys = zip(*(table[name].tolist() for name in KEY), strict=True)
@@ -100,7 +124,7 @@ def labelled_objects(dataset: DatasetRef) -> pd.DataFrame:
         as_of=datetime.fromisoformat(dataset.labels_as_of),
     )
     table = objects.merge(votes, on=KEY, how="inner", validate="one_to_one").sort_values("row")
-    split = SplitConfig(dataset.healpix_order, *dataset.fractions, dataset.salt)
+    split = split_rule(dataset)
     table["split"] = assign_splits(
         table["ra"].to_numpy(), table["dec"].to_numpy(), object_ids(table), split
     )

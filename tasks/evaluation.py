@@ -14,8 +14,9 @@ from lvm.metrics import balanced_accuracy, confusion, precision_per_class, recal
 from storage.brick_store import read_layout
 from tasks import tracking
 from tasks.baselines import colour_baseline, colours, majority_baseline
-from tasks.datasets import labelled_objects, object_ids, votes_of
-from tasks.finetuning import DATASET_ARTIFACT, load_model
+from tasks.datasets import dataset_of, labelled_objects, object_ids, split_rule, votes_of
+from tasks.errors import TaskError
+from tasks.finetuning import load_model
 from tasks.loaders import CutoutLoader, open_snapshot
 from tasks.references import DatasetRef, Evaluation, EvidencePacket, Interval, ModelRef
 from tasks.settings import Settings, load_settings
@@ -47,6 +48,8 @@ def build_evidence(downstream: str, challenger: ModelRef) -> EvidencePacket:
     settings = load_settings()
     dataset = dataset_of(settings, challenger)
     champion = tracking.champion(settings, downstream)
+    if champion is not None:
+        _check_same_rule(dataset, dataset_of(settings, champion))
     measured = evaluate_on_test(settings, challenger, dataset)
     tags = tracking.version_tags(settings, challenger)
     facts = {name: value for name, value in sorted(tags.items()) if name in _SHOWN_FACTS}
@@ -55,6 +58,23 @@ def build_evidence(downstream: str, challenger: ModelRef) -> EvidencePacket:
         champion=evaluate_on_test(settings, champion, dataset) if champion else None,
         facts=facts | {"labels": _label_counts(dataset)},
     )
+
+
+class UnfairComparison(TaskError, ValueError):
+    """The champion may have been trained on objects of the challenger's test split."""
+
+
+def _check_same_rule(challenger: DatasetRef, champion: DatasetRef) -> None:
+    """Refuse to compare models whose skies were divided by different rules."""
+    if challenger.snapshot.survey != champion.snapshot.survey:
+        return  # other objects altogether
+    rules = split_rule(challenger), split_rule(champion)
+    if rules[0] != rules[1]:
+        raise UnfairComparison(
+            f"the challenger's split is {rules[0]}, the champion's {rules[1]}: the champion may "
+            "have been trained on the test split. Fine-tune again with the champion's split, "
+            "which is the default"
+        )
 
 
 _SHOWN_FACTS = frozenset(
@@ -70,12 +90,6 @@ _SHOWN_FACTS = frozenset(
         "flow_run_id",
     }
 )
-
-
-def dataset_of(settings: Settings, model: ModelRef) -> DatasetRef:
-    """Return the data set that a registered model was trained on."""
-    text = tracking.read_artifact(settings, model.run_id, DATASET_ARTIFACT)
-    return DatasetRef.model_validate_json(text)
 
 
 def evaluate_on_test(settings: Settings, model: ModelRef, dataset: DatasetRef) -> Evaluation:

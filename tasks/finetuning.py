@@ -20,7 +20,7 @@ from lvm.finetuning import FineTuneConfig, FineTuneResult, fine_tune
 from lvm.training import BatchFactory, Event, TrainConfig, constant_batches
 from storage.embedding_store import embedding_group, read_embeddings
 from tasks import tracking
-from tasks.datasets import labelled_objects, votes_of
+from tasks.datasets import DATASET_ARTIFACT, labelled_objects, votes_of
 from tasks.embedding import open_embeddings
 from tasks.loaders import CutoutLoader
 from tasks.progress import report
@@ -28,7 +28,6 @@ from tasks.references import DatasetRef, EmbeddingsRef, EncoderRef, ModelRef
 from tasks.settings import Settings
 
 MODEL_ARTIFACT = "model"
-DATASET_ARTIFACT = "dataset.json"
 # A class ten times rarer than average weighs ten times as much; rarer ones would let a handful of
 # objects steer the training.
 MAX_CLASS_WEIGHT = 10.0

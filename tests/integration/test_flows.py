@@ -22,6 +22,7 @@ from storage.survey_digest import content_digest_of
 from storage.synthetic import SyntheticConfig, SyntheticRelease, write_synthetic_release
 from tasks import tracking
 from tasks.embedding import open_embeddings
+from tasks.evaluation import UnfairComparison, build_evidence
 from tasks.labels import import_labels
 from tasks.lineage import UnknownObject, trace_object
 from tasks.prediction import NoChampion
@@ -33,6 +34,7 @@ from tasks.snapshots import find_snapshot
 pytestmark = pytest.mark.timeout(600)
 SURVEY = "dr10/south"
 TINY = SyntheticConfig(count=2, brick_size=560, density=12.0, bright_tilt=0.2, seed=3, processes=1)
+HEAD = read_config(DownstreamConfig, None, {"fine_tune.mode": "head", "fine_tune.head.epochs": 20})
 SPLIT = SplitConfig(healpix_order=14, train=0.5, val=0.2, test=0.3)
 
 
@@ -77,10 +79,7 @@ def cycle(home: Path, release: SyntheticRelease) -> Cycle:
     pretrain = read_config(PretrainConfig, None, {"train.epochs": 2, "batch_size": 16})
     encoder = pretrain_encoder(SURVEY, pretrain)
     embeddings, embedded = embed_survey(SURVEY, encoder)
-    config = read_config(
-        DownstreamConfig, None, {"fine_tune.mode": "head", "fine_tune.head.epochs": 20}
-    )
-    evaluation = finetune_downstream("morphology", encoder, embeddings, config, SPLIT)
+    evaluation = finetune_downstream("morphology", encoder, embeddings, HEAD, SPLIT)
     return Cycle(settings, release, receipt, encoder, embeddings, embedded, evaluation)
 
 
@@ -182,6 +181,13 @@ def test_only_a_decision_makes_a_champion_and_then_a_catalogue(cycle: Cycle):
     probabilities = rows[[name for name in rows if name.startswith("p_")]]
     assert probabilities.sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-4)
     assert metadata["model"]["digest"] == cycle.evaluation.model.digest
+
+    again = finetune_downstream("morphology", cycle.encoder, cycle.embeddings, HEAD)
+    assert again.split_digest == cycle.evaluation.split_digest  # the champion's rule is kept
+    other = SplitConfig(healpix_order=13, train=0.5, val=0.2, test=0.3)
+    moved = finetune_downstream("morphology", cycle.encoder, cycle.embeddings, HEAD, other)
+    with pytest.raises(UnfairComparison, match="champion"):
+        build_evidence.fn("morphology", moved.model)
 
     object_id = rows["object_id"].iloc[0]
     tree = trace_object(settings, object_id)
