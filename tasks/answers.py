@@ -26,17 +26,18 @@ from prefect.utilities.urls import url_for
 from pydantic import Field
 
 from tasks.decisions import Case
+from tasks.errors import TaskError
 from tasks.references import Reference
 
 DIGEST_DIGITS = 12  # as many digits of the evidence digest are accepted from a typing hand
 PAGE = 100  # flow runs read from the API at a time
 
 
-class NotWaiting(LookupError):
+class NotWaiting(TaskError, LookupError):
     """The run does not wait for a decision, or no longer."""
 
 
-class InvalidDecision(ValueError):
+class InvalidDecision(TaskError, ValueError):
     """A decision that the run would refuse; nothing was handed in."""
 
 

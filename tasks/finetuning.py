@@ -20,7 +20,7 @@ from lvm.finetuning import FineTuneConfig, FineTuneResult, fine_tune
 from lvm.training import BatchFactory, Event, TrainConfig, constant_batches
 from storage.embedding_store import embedding_group, read_embeddings
 from tasks import tracking
-from tasks.datasets import DATASET_ARTIFACT, labelled_objects, votes_of
+from tasks.datasets import DATASET_ARTIFACT, KEY, labelled_objects, votes_of
 from tasks.embedding import open_embeddings
 from tasks.loaders import CutoutLoader
 from tasks.progress import report
@@ -182,7 +182,7 @@ def _batches(
             open_embeddings(embeddings),
             group,
             rows,
-            expected=table[["release", "brickid", "objid"]],
+            expected=table[KEY],
         )
         batch = {"embedding": vectors.astype(np.float32), "target": target, "rows": rows}
         return constant_batches([batch])

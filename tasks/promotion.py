@@ -27,6 +27,7 @@ from tasks.decisions import (
     record_decision,
     unfinished_decisions,
 )
+from tasks.errors import TaskError
 from tasks.evidence import artifact_folder
 from tasks.holds import expired_decision
 from tasks.references import EvidencePacket, ModelRef, Reference
@@ -43,7 +44,7 @@ LOCK_SECONDS = 60  # an alias is moved in well under a second
 GRACE = timedelta(seconds=60)  # leave a case to its own run for so long after its deadline
 
 
-class NoCandidate(LookupError):
+class NoCandidate(TaskError, LookupError):
     """No registered version waits to be promoted."""
 
 

@@ -11,12 +11,11 @@ from PIL import Image, ImageDraw
 
 from storage.batches import read_cutouts
 from storage.brick_store import read_layout, read_objects
-from storage.catalogue import ID_COLUMNS, read_catalogue
+from storage.catalogue import read_catalogue
 from storage.rgb import legacy_rgb
+from tasks.datasets import KEY
 from tasks.loaders import open_snapshot
 from tasks.references import CatalogueRef
-
-KEY = list(ID_COLUMNS)
 
 GAP = 4  # pixels between the cells of a sheet
 CAPTION = 14  # pixels of a caption line
@@ -69,7 +68,7 @@ def surest_sheet(catalogue: CatalogueRef, path: Path, columns: int = 8) -> Path:
     table = rows.merge(known[[*KEY, "row"]], on=KEY)
     classes = [name for name in table if str(name).startswith("p_")]
     best = [table.nlargest(columns, name) for name in classes]
-    shown = pd.concat(part.head(columns) for part in best)
+    shown = pd.concat(best)
     captions = [
         f"{name[2:]} {value:.2f}"
         for name, part in zip(classes, best, strict=True)

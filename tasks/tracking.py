@@ -21,6 +21,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from tasks import provenance
+from tasks.errors import TaskError
 from tasks.provenance import DIGEST_TAG, RunRecord, VersionRecord
 from tasks.references import ModelRef
 from tasks.settings import Settings
@@ -37,7 +38,7 @@ PARAMS_PER_CALL = 100  # MLflow's limit of parameters in one batch
 TEXT_LIMIT = 5000  # MLflow refuses longer tags (8000) and parameters (6000)
 
 
-class UnknownModel(LookupError):
+class UnknownModel(TaskError, LookupError):
     """A registered model has no such version."""
 
 
