@@ -3,13 +3,18 @@
 from prefect import flow
 
 from flows.parameters import ImageFolderConfig, IngestConfig
-from tasks.bricks import IngestRequest, close_ingest, ingest_partition, list_units, partitions
+from tasks.brick_sources import open_bricks
+from tasks.bricks import close_ingest, ingest_lock, ingest_partition, partitions
+from tasks.changes import find_changes
 from tasks.cluster import open_cluster
+from tasks.image_source import ImageSource
+from tasks.ingest_request import IngestRequest, IngestRun
 from tasks.labels import import_image_labels
+from tasks.receipts import new_log
 from tasks.references import Receipt
 from tasks.settings import load_settings
 from tasks.snapshots import find_snapshot
-from tasks.sources import BrickSource, ImageSource
+from tasks.withdrawal import Withdrawal, withdraw
 
 
 @flow(name="ingest-bricks")
@@ -19,36 +24,38 @@ def ingest_bricks(
     region: str = "south",
     bricks: list[str] | None = None,
     config: IngestConfig | None = None,
-    bricks_per_commit: int = 64,
+    run: IngestRun | None = None,
 ) -> Receipt:
     """Read bricks, check them, cut out their galaxies and commit them to the store.
 
     Parameters
     ----------
     source : str
-        Folder of a release, of a region, or of single bricks.
+        Folder of a release, of a region or of single bricks; or the address of a release
+        (https://, s3://).
     release, region : str
         Name the survey in the store: `<release>/<region>`.
     bricks : list of str, optional
         Brick names; all that are found in `source` by default.
     config : IngestConfig, optional
         Bands, selection, cutouts, checks.
-    bricks_per_commit : int
-        Bricks that become visible together; a killed run loses at most these.
+    run : IngestRun, optional
+        Bricks in a commit, a file of brick names, whether to ingest again what is there, the tag.
     """
-    settings = load_settings()
+    settings, run = load_settings(), run or IngestRun()
     request = IngestRequest(
         store=settings.store_path,
         survey=f"{release}/{region}",
-        source=BrickSource(root=source, region=region, config=config or IngestConfig()),
+        source=open_bricks(settings, source, (release, region), config or IngestConfig()),
+        log=new_log(settings, f"{release}/{region}"),
+        again=run.again,
     )
-    names = list_units(request, bricks)
-    with open_cluster(settings) as scheduler:
-        parts = [
-            ingest_partition(scheduler, request, part)
-            for part in partitions(names, bricks_per_commit)
-        ]
-    return close_ingest(request, parts)
+    with ingest_lock(request):
+        changes = find_changes(request, bricks, run.brick_list)
+        with open_cluster(settings, needed=bool(changes)) as scheduler:
+            for part in partitions(changes, run.bricks_per_commit):
+                ingest_partition(scheduler, request, part)
+        return close_ingest(request, run.tag)
 
 
 @flow(name="ingest-images")
@@ -71,16 +78,35 @@ def ingest_images(
     config : ImageFolderConfig, optional
         Size, columns, filter.
     """
-    settings = load_settings()
+    settings, survey = load_settings(), f"images/{name}"
     source = ImageSource(
         folder=folder, name=name, labels=labels, config=config or ImageFolderConfig()
     )
-    request = IngestRequest(store=settings.store_path, survey=f"images/{name}", source=source)
-    names = list_units(request, None)
-    with open_cluster(settings) as scheduler:
-        parts = [ingest_partition(scheduler, request, part) for part in partitions(names, 8)]
-    receipt = close_ingest(request, parts)
+    log = new_log(settings, survey)
+    request = IngestRequest(store=settings.store_path, survey=survey, source=source, log=log)
+    with ingest_lock(request):
+        blocks = find_changes(request, None)
+        with open_cluster(settings) as scheduler:
+            for part in partitions(blocks, 8):
+                ingest_partition(scheduler, request, part)
+        receipt = close_ingest(request)
     if labels:
         snapshot = find_snapshot(settings, request.survey, receipt.snapshot_id)
         import_image_labels(settings, snapshot, folder, labels, source.config)
     return receipt
+
+
+@flow(name="withdraw-bricks")
+def withdraw_bricks(survey: str, bricks: list[str], reason: str) -> Withdrawal:
+    """Take bricks out of a survey by name; snapshots that have them stay readable.
+
+    Parameters
+    ----------
+    survey : str
+        `<release>/<region>` in the store.
+    bricks : list of str
+        Names of bricks; later ingests leave them out until they are told to take them again.
+    reason : str
+        Why; kept in the ledger.
+    """
+    return withdraw(load_settings(), survey, bricks, reason)

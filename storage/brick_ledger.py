@@ -1,7 +1,8 @@
-"""The ledger of a survey: which bricks are in the store, where, from what, with which result.
+"""The ledger of a survey: the state of every brick, from what it was made, with which result.
 
-It says what is done (`is_complete`) and where rows are (`allocate`, `valid_rows`). Pixels and
-object rows are for `storage.brick_store`. Only the committing process writes a ledger.
+It says what is done (`is_complete`, `is_unchanged`) and remembers former versions
+(`brick_history`). Pixels and object rows are for `storage.brick_store`, rows for
+`storage.brick_rows`. Only the committing process writes a ledger.
 """
 
 import json
@@ -10,32 +11,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import icechunk
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from storage import arrays, ledger_table
-from storage.schema import BrickState, ledger_specs, padded_rows, survey_specs
-from storage.survey_group import LEDGER, read_layout
+from storage.brick_rows import NO_ROWS, RowRange
+from storage.schema import BrickState, history_specs, ledger_specs, survey_specs
+from storage.survey_group import HISTORY, LEDGER, read_layout
 
-_COMPLETE = (int(BrickState.WRITTEN), int(BrickState.EMPTY))
-_DECIDING = ("state", "content_digest", "config_digest")
+COMPLETE = (int(BrickState.WRITTEN), int(BrickState.EMPTY))
+_NOT_YET = (BrickState.FETCHED, BrickState.VERIFIED)
+_BROKEN = (BrickState.FAILED, BrickState.QUARANTINED)
+_KEY_DIGITS = 16  # of each digest in the key of the history
 _LEDGER_COLUMNS = tuple(
     spec.name for spec in ledger_specs() if spec.name not in (*ledger_table.KEYS, "receipt")
 )
-
-
-@dataclass(frozen=True)
-class RowRange:
-    """Rows that a brick owns on the object axis: whole shards, or none."""
-
-    start: int
-    rows: int
-
-    @property
-    def stop(self) -> int:
-        """Return the row after the last."""
-        return self.start + self.rows
+_HISTORY_COLUMNS = tuple(
+    spec.name for spec in history_specs() if spec.name not in ledger_table.KEYS
+)
 
 
 @dataclass(frozen=True)
@@ -47,13 +39,17 @@ class BrickRecord:
     brickname, brickid : str, int
         The brick.
     state : BrickState
-        WRITTEN, EMPTY, FAILED or WITHDRAWN.
+        Any but ABSENT and SUPERSEDED.
     rows : RowRange
-        The range given by `allocate` where WRITTEN, else the default, none.
+        The range given by `allocate` where WRITTEN, FETCHED or VERIFIED, else the default.
     n_objects : int
         Objects written, in the leading rows of the range.
     content_digest, config_digest : str
         Digests of the input files and of the configuration and algorithm.
+    fingerprint : str
+        Digest of names, sizes and times of the input files, to see cheaply that none changed.
+    verification : str
+        "verified", "partly verified" or "unverified"; empty where nothing was read.
     receipt : mapping
         JSON-sized account: reasons and counts, objects without cutout, notes, files.
     """
@@ -61,16 +57,74 @@ class BrickRecord:
     brickname: str
     brickid: int
     state: BrickState
-    rows: RowRange = RowRange(0, 0)
+    rows: RowRange = NO_ROWS
     n_objects: int = 0
     content_digest: str = ""
     config_digest: str = ""
+    fingerprint: str = ""
+    verification: str = ""
     receipt: Mapping[str, Any] = field(default_factory=dict)
 
 
-def ledger(session: icechunk.Session, survey_key: str) -> pd.DataFrame:
-    """Return the brick ledger without its receipts (see `receipts`), indexed by brickname."""
-    return ledger_table.read_ledger(session, f"{survey_key}/{LEDGER}", _LEDGER_COLUMNS)
+def ledger(
+    session: icechunk.Session, survey_key: str, columns: Sequence[str] = _LEDGER_COLUMNS
+) -> pd.DataFrame:
+    """Return columns of the brick ledger, indexed by brickname; for receipts see `receipts`.
+
+    The whole ledger of 367,000 bricks is 1.6 GB because of its digests: name the columns that are
+    needed, or take `ledger_of` for some bricks.
+    """
+    return ledger_table.read_ledger(session, f"{survey_key}/{LEDGER}", columns)
+
+
+def ledger_of(
+    session: icechunk.Session,
+    survey_key: str,
+    bricknames: Iterable[str],
+    columns: Sequence[str] = _LEDGER_COLUMNS,
+) -> pd.DataFrame:
+    """Return the rows of those bricks that the ledger knows, reading only their chunks."""
+    return ledger_table.read_some(session, f"{survey_key}/{LEDGER}", bricknames, columns)
+
+
+def brick_history(session: icechunk.Session, survey_key: str) -> pd.DataFrame:
+    """Return the versions of bricks that were replaced or withdrawn, one row each.
+
+    Returns
+    -------
+    DataFrame
+        ``brickname``, ``brickid``, ``state`` (SUPERSEDED or WITHDRAWN), ``n_objects``, the digests
+        and ``last_snapshot``, the last snapshot in which the version can be read.
+    """
+    table = ledger_table.read_ledger(session, f"{survey_key}/{HISTORY}", _HISTORY_COLUMNS)
+    table.insert(0, "brickname", [str(key).partition("@")[0] for key in table.index])
+    return table.reset_index(drop=True)
+
+
+def changed_bricks(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """Return what happened to the cutouts of a survey between two ledgers, one row a brick.
+
+    Parameters
+    ----------
+    before, after : DataFrame
+        Ledgers with at least ``state``, ``content_digest``, ``config_digest``, ``n_objects``.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by brickname: ``change`` ("added", "changed" or "removed") and ``n_objects`` of the
+        brick after it, or before it where it was removed.
+    """
+    old, new = (table[table["state"] == int(BrickState.WRITTEN)] for table in (before, after))
+    common = new.index.intersection(old.index)
+    digests = ["content_digest", "config_digest"]
+    differ = (old.loc[common, digests] != new.loc[common, digests]).any(axis=1).to_numpy(bool)
+    parts = {
+        "added": new.loc[new.index.difference(old.index), ["n_objects"]],
+        "changed": new.loc[common[differ], ["n_objects"]],
+        "removed": old.loc[old.index.difference(new.index), ["n_objects"]],
+    }
+    return pd.concat([part.assign(change=name) for name, part in parts.items()])
 
 
 def receipts(
@@ -89,114 +143,123 @@ def is_complete(
     table: pd.DataFrame, brickname: str, content_digest: str, config_digest: str
 ) -> bool:
     """Say whether a brick is in the store (or known to be empty) with these very digests."""
-    if brickname not in table.index:
-        return False
-    found: tuple[object, ...] = tuple(table.at[brickname, name] for name in _DECIDING)
-    return found[0] in _COMPLETE and found[1:] == (content_digest, config_digest)
+    return _is_done(table, brickname, ("content_digest", content_digest), config_digest)
 
 
-def valid_rows(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Return the rows of the object axis that hold objects, ascending, from a ledger."""
-    written = table[table["state"] == int(BrickState.WRITTEN)].sort_values("row_start")
-    starts = written["row_start"].to_numpy(dtype=np.int64)
-    counts = written["n_objects"].to_numpy(dtype=np.int64)
-    before = np.cumsum(counts) - counts
-    return np.repeat(starts - before, counts) + np.arange(counts.sum(), dtype=np.int64)
-
-
-def allocate(
-    session: icechunk.Session, survey_key: str, n_objects: Mapping[str, int]
-) -> dict[str, RowRange]:
-    """Give every brick the rows for its objects and lengthen the arrays to hold them.
-
-    A brick that is in the store keeps its rows when they suffice; otherwise it gets new ones and
-    `record_bricks` clears the old. Only lengths change here, so an ingest that dies later leaves
-    rows of padding, which are not stored.
-
-    Parameters
-    ----------
-    n_objects : mapping of str to int
-        Objects of every brickname, or an upper bound; 0 gives a range of no rows.
-    """
-    group = arrays.open_group(session, survey_key, "r+")
-    known = _known(session, survey_key, n_objects)
-    rows_of, start_of = known["rows"].to_dict(), known["row_start"].to_dict()
-    end = arrays.get_array(group, "objid").shape[0]
-    ranges = {}
-    for brickname, count in n_objects.items():
-        rows = padded_rows(count)
-        if rows == 0:
-            ranges[brickname] = RowRange(0, 0)
-        elif rows_of.get(brickname, 0) >= rows:
-            ranges[brickname] = RowRange(int(start_of[brickname]), int(rows_of[brickname]))
-        else:
-            ranges[brickname] = RowRange(end, rows)
-            end += rows
-    names = [spec.name for spec in survey_specs(read_layout(session, survey_key))]
-    arrays.grow(group, names, end)
-    return ranges
+def is_unchanged(table: pd.DataFrame, brickname: str, fingerprint: str, config_digest: str) -> bool:
+    """Say whether a brick is done and its files look as they did then, without reading them."""
+    known = bool(fingerprint)
+    return known and _is_done(table, brickname, ("fingerprint", fingerprint), config_digest)
 
 
 def record_bricks(
     session: icechunk.Session, survey_key: str, records: Sequence[BrickRecord]
 ) -> None:
-    """Write bricks into the ledger, and clear rows that a brick owned before and no longer does.
+    """Write bricks into the ledger; a version that they replace goes into the history.
 
-    A FAILED record of a brick that is in the store keeps the good cutouts and their digests: only
-    the receipt changes, and gets the failure as ``last_failure``.
+    * FETCHED and VERIFIED say that cutouts will follow: a brick in the store keeps its state.
+    * A brick in the store that FAILED or is QUARANTINED keeps its good cutouts and digests: only
+      its receipt changes, and gets the failure as ``last_failure``.
+    * A brick keeps the rows that it owns; what it no longer shows in them is cleared.
     """
     names = [record.brickname for record in records]
-    known = _known(session, survey_key, names).to_dict("index")
-    in_store = [
-        record.brickname
-        for record in records
-        if record.state == BrickState.FAILED
-        and known.get(record.brickname, {}).get("state") == BrickState.WRITTEN
-    ]
-    kept = receipts(session, survey_key, in_store) if in_store else {}
+    known = _by_name(ledger_of(session, survey_key, names))
+    written = {name for name, row in known.items() if row["state"] == int(BrickState.WRITTEN)}
+    broken = [r.brickname for r in records if r.state in _BROKEN and r.brickname in written]
+    kept = receipts(session, survey_key, broken) if broken else {}
     rows: dict[str, dict[str, Any]] = {}
+    former: dict[str, dict[str, Any]] = {}
     for record in records:
-        before = _with_text_keys(known.get(record.brickname, {}))
+        before = known.get(record.brickname, {})
         if record.brickname in kept:
             receipt = kept[record.brickname] | {"last_failure": dict(record.receipt)}
             rows[record.brickname] = {**before, "receipt": _to_json(receipt)}
-            continue
-        _clear_old_rows(session, survey_key, before, record.rows)
-        rows[record.brickname] = _ledger_row(record)
+        elif record.state not in _NOT_YET or record.brickname not in written:
+            rows[record.brickname] = _replace(session, survey_key, before, record)
+            if record.brickname in written:
+                former |= _former_version(session, before, record)
+    ledger_table.upsert(session, f"{survey_key}/{LEDGER}", rows)
+    ledger_table.upsert(session, f"{survey_key}/{HISTORY}", former)
+
+
+def refresh_fingerprints(
+    session: icechunk.Session, survey_key: str, fingerprints: Mapping[str, str]
+) -> None:
+    """Note how the files of bricks look now; their content was found to be the recorded one."""
+    known = ledger_of(session, survey_key, fingerprints)
+    texts = receipts(session, survey_key, list(known.index))
+    rows = {
+        name: {**row, "fingerprint": fingerprints[name], "receipt": _to_json(texts[name])}
+        for name, row in _by_name(known).items()
+        if row["fingerprint"] != fingerprints[name]
+    }
     ledger_table.upsert(session, f"{survey_key}/{LEDGER}", rows)
 
 
-def _known(session: icechunk.Session, survey_key: str, bricknames: Iterable[str]) -> pd.DataFrame:
-    path = f"{survey_key}/{LEDGER}"
-    return ledger_table.read_some(session, path, bricknames, _LEDGER_COLUMNS)
+def _is_done(
+    table: pd.DataFrame, brickname: str, proof: tuple[str, str], config_digest: str
+) -> bool:
+    if brickname not in table.index:
+        return False
+    column, expected = proof
+    row: Mapping[Any, Any] = table.loc[brickname].to_dict()
+    done = int(row["state"]) in COMPLETE
+    return done and (row[column], row["config_digest"]) == (expected, config_digest)
 
 
-def _clear_old_rows(
-    session: icechunk.Session, survey_key: str, before: Mapping[str, Any], now: RowRange
-) -> None:
+def _by_name(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    rows = table.to_dict("index")
+    return {
+        str(name): {str(key): value for key, value in row.items()} for name, row in rows.items()
+    }
+
+
+def _replace(
+    session: icechunk.Session, survey_key: str, before: Mapping[str, Any], record: BrickRecord
+) -> dict[str, Any]:
+    """Return the new ledger row of a brick, and clear rows that show what it no longer has."""
     old = RowRange(int(before.get("row_start", 0)), int(before.get("rows", 0)))
-    if old.rows == 0 or old == now:
-        return
-    group = arrays.open_group(session, survey_key, "r+")
-    for spec in survey_specs(read_layout(session, survey_key)):
-        arrays.fill_rows(arrays.get_array(group, spec.name), old.start, old.stop)
-
-
-def _with_text_keys(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(name): value for name, value in row.items()}
-
-
-def _ledger_row(record: BrickRecord) -> dict[str, Any]:
+    rows = record.rows if record.rows.rows else old
+    was_written = before.get("state") == int(BrickState.WRITTEN)
+    if was_written and (rows != old or record.state is not BrickState.WRITTEN):
+        group = arrays.open_group(session, survey_key, "r+")
+        for spec in survey_specs(read_layout(session, survey_key)):
+            arrays.fill_rows(arrays.get_array(group, spec.name), old.start, old.stop)
     return {
         "brickid": record.brickid,
         "state": int(record.state),
-        "row_start": record.rows.start,
-        "rows": record.rows.rows,
+        "row_start": rows.start,
+        "rows": rows.rows,
         "n_objects": record.n_objects,
         "content_digest": record.content_digest,
         "config_digest": record.config_digest,
+        "fingerprint": record.fingerprint,
+        "verification": record.verification,
         "receipt": _to_json(record.receipt),
     }
+
+
+def _former_version(
+    session: icechunk.Session, before: Mapping[str, Any], record: BrickRecord
+) -> dict[str, dict[str, Any]]:
+    """Return the history row of the version that a record replaces; none if it is the same."""
+    content, config = str(before["content_digest"]), str(before["config_digest"])
+    if record.state is BrickState.WRITTEN and (content, config) == (
+        record.content_digest,
+        record.config_digest,
+    ):
+        return {}
+    withdrawn = record.state is BrickState.WITHDRAWN
+    key = f"{record.brickname}@{content[:_KEY_DIGITS]}.{config[:_KEY_DIGITS]}"
+    row = {
+        "brickid": int(before["brickid"]),
+        "state": int(BrickState.WITHDRAWN if withdrawn else BrickState.SUPERSEDED),
+        "n_objects": int(before["n_objects"]),
+        "content_digest": content,
+        "config_digest": config,
+        "last_snapshot": session.snapshot_id,
+    }
+    return {key: row}
 
 
 def _to_json(receipt: Mapping[str, Any]) -> str:

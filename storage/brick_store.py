@@ -18,14 +18,13 @@ import zarr
 from storage import arrays
 from storage.brick_ledger import (
     BrickRecord,
-    RowRange,
-    allocate,
     is_complete,
     ledger,
+    ledger_of,
     receipts,
     record_bricks,
-    valid_rows,
 )
+from storage.brick_rows import RowRange, allocate, valid_rows
 from storage.errors import SchemaMismatch
 from storage.rounding import split_image
 from storage.schema import (
@@ -45,6 +44,7 @@ __all__ = [
     "create_survey",
     "is_complete",
     "ledger",
+    "ledger_of",
     "read_layout",
     "read_objects",
     "receipts",
@@ -52,6 +52,9 @@ __all__ = [
     "valid_rows",
     "write_cutouts",
 ]
+
+
+_PLACES = ("state", "row_start", "n_objects")
 
 
 def write_cutouts(
@@ -105,9 +108,10 @@ def read_objects(
     DataFrame
         ``row``, ``brickname``, the `OBJECT_COLUMNS` and, if asked for, the catalogue columns.
     """
-    table = ledger(session, survey_key)
-    if bricknames is not None:
-        table = table[table.index.isin(list(bricknames))]
+    if bricknames is None:
+        table = ledger(session, survey_key, _PLACES)
+    else:
+        table = ledger_of(session, survey_key, bricknames, _PLACES)
     table = table[table["state"] == int(BrickState.WRITTEN)].sort_values("row_start")
     rows = valid_rows(table)
     group = arrays.open_group(session, survey_key)

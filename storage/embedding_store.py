@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from storage import arrays, ledger_table
-from storage.brick_ledger import RowRange
+from storage.brick_rows import RowRange
 from storage.errors import SchemaMismatch
 from storage.schema import (
     SHARD_ROWS,

@@ -5,10 +5,12 @@
     StorageError
     ├── BrickNotFound      (FileNotFoundError)  no file of the brick under the root
     ├── IncompleteBrick                         a brick lacks what was asked of it
+    ├── InconsistentBrick                       the files of a brick contradict one another
     ├── SchemaMismatch     (ValueError)         shape, column, band or unit is not the declared one
     ├── CorruptFile        (OSError)            a file cannot be decoded
     │   └── ChecksumMismatch                    a file is not the one its checksum list names
     ├── RepositoryBusy     (RuntimeError)       another process is writing
+    ├── RepositoryFull     (OSError)            the disk of the store is full
     └── NothingToDo                             the request selects no work; not a failure
 
 Every message says what is wrong, where, and what to do about it.
@@ -25,6 +27,10 @@ class BrickNotFound(StorageError, FileNotFoundError):
 
 class IncompleteBrick(StorageError):
     """The brick exists but lacks a band or a file that was asked for."""
+
+
+class InconsistentBrick(StorageError):
+    """The catalogue of a brick was not made from the coadds that are beside it."""
 
 
 class SchemaMismatch(StorageError, ValueError):
@@ -45,3 +51,7 @@ class RepositoryBusy(StorageError, RuntimeError):
 
 class NothingToDo(StorageError):
     """The request selects no work; a receipt row, not a failure."""
+
+
+class RepositoryFull(StorageError, OSError):
+    """The disk of the store is full; nothing of the transaction is committed."""

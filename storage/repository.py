@@ -184,6 +184,19 @@ def tag_snapshot(repository: icechunk.Repository, name: str, snapshot: str) -> N
         raise StorageError(f"snapshot {snapshot!r} cannot be tagged {name!r}: {error}") from error
 
 
+def list_tags(repository: icechunk.Repository) -> dict[str, str]:
+    """Return the snapshot id of every tag, in the order of the tags' names."""
+    return {name: repository.lookup_tag(name) for name in sorted(repository.list_tags())}
+
+
+def collect_garbage(repository: icechunk.Repository) -> int:
+    """Delete what no snapshot refers to, such as the leavings of broken runs; return the bytes.
+
+    Hold `writer_lock`: what a running ingest has written and not yet committed is such garbage too.
+    """
+    return int(repository.garbage_collect(datetime.now(UTC)).bytes_deleted)
+
+
 def _storage(path: str | Path) -> icechunk.Storage:
     # Icechunk warns on standard error, at every open, that local storage has no safe concurrent
     # commits. The writer lock is our answer, so the repeated warning tells the user nothing.

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from storage.errors import SchemaMismatch
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SHARD_ROWS = (
     64  # 64 x 3 x 152 x 152 float16 = 9 MB: a good object size on disk and in object stores
 )
@@ -64,7 +64,11 @@ class BrickState(IntEnum):
     WRITTEN = 1  # cutouts are in the store
     EMPTY = 2  # read without error, no object selected
     FAILED = 3  # could not be read; the receipt says why
-    WITHDRAWN = 4  # was written, then taken back; its rows are padding now
+    WITHDRAWN = 4  # taken out by name; stays out until it is asked for by name again
+    FETCHED = 5  # its files are here and its rows are given; cutouts follow in the next commit
+    VERIFIED = 6  # as FETCHED, and every file is the one that the survey's checksum list names
+    QUARANTINED = 7  # its files contradict their checksums or one another; the receipt says how
+    SUPERSEDED = 8  # in the history only: a version that a newer one of the brick replaced
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,27 @@ def ledger_specs() -> tuple[ArraySpec, ...]:
         ArraySpec("n_objects", axis, "int32", "", rows, rows, 0, "leading rows that are objects"),
         ArraySpec("content_digest", axis, "str", "", text, text, "", "digest of the inputs"),
         ArraySpec("config_digest", axis, "str", "", text, text, "", "digest of the configuration"),
+        ArraySpec("fingerprint", axis, "str", "", text, text, "", "of the files, without reading"),
+        ArraySpec("verification", axis, "str", "", text, text, "", "what checksum lists said"),
         ArraySpec("receipt", axis, "str", "", short, short, "", "what happened, as JSON"),
+    )
+
+
+def history_specs() -> tuple[ArraySpec, ...]:
+    """Declare the columns of the table of former versions of bricks, sub-group ``history``.
+
+    Its key is ``<brickname>@<content digest>.<config digest>``, the digests cut to 16 digits.
+    """
+    rows, text, axis = LEDGER_CHUNK_ROWS, TEXT_CHUNK_ROWS, ("version",)
+    return (
+        ArraySpec("brickname", axis, "str", "", text, text, "", "key: name and digests"),
+        ArraySpec("name_hash", axis, "uint64", "", rows, rows, 0, "of the key, to find it fast"),
+        ArraySpec("brickid", axis, "int32", "", rows, rows, 0, "BRICKID"),
+        ArraySpec("state", axis, "uint8", "", rows, rows, 0, "SUPERSEDED or WITHDRAWN"),
+        ArraySpec("n_objects", axis, "int32", "", rows, rows, 0, "objects that it had"),
+        ArraySpec("content_digest", axis, "str", "", text, text, "", "digest of the inputs"),
+        ArraySpec("config_digest", axis, "str", "", text, text, "", "digest of the configuration"),
+        ArraySpec("last_snapshot", axis, "str", "", text, text, "", "the last that has it"),
     )
 
 

@@ -1,6 +1,8 @@
 """Create a survey group and read back the layout it was created with."""
 
+import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import icechunk
@@ -14,11 +16,14 @@ from storage.schema import (
     ArraySpec,
     SurveyLayout,
     column_unit,
+    history_specs,
     ledger_specs,
     survey_specs,
 )
 
-LEDGER = "bricks"  # name of the sub-group
+LEDGER = "bricks"  # names of the sub-groups
+HISTORY = "history"
+CONFIGURATIONS = "configurations"  # attribute of the ledger: ingest configurations by digest
 
 
 def create_survey(session: icechunk.Session, survey_key: str, layout: SurveyLayout) -> None:
@@ -43,6 +48,25 @@ def create_survey(session: icechunk.Session, survey_key: str, layout: SurveyLayo
     arrays.create_labels(group, "band", layout.bands)
     arrays.create_labels(group, "column", layout.columns)
     ledger_table.create_ledger(session, f"{survey_key}/{LEDGER}", ledger_specs())
+    ledger_table.create_ledger(session, f"{survey_key}/{HISTORY}", history_specs())
+
+
+def record_configuration(
+    session: icechunk.Session, survey_key: str, digest: str, document: Mapping[str, Any]
+) -> None:
+    """Keep an ingest configuration with the survey, by the digest that its bricks carry."""
+    group = arrays.open_group(session, f"{survey_key}/{LEDGER}", "r+")
+    known = read_configurations(session, survey_key)
+    if digest not in known:
+        known[digest] = dict(document)
+        # As text: a configuration may hold NaN, which Zarr's metadata cannot.
+        group.attrs[CONFIGURATIONS] = json.dumps(known, sort_keys=True)
+
+
+def read_configurations(session: icechunk.Session, survey_key: str) -> dict[str, Any]:
+    """Return every configuration that bricks of this snapshot were or are made with, by digest."""
+    attributes = arrays.open_group(session, f"{survey_key}/{LEDGER}").attrs.asdict()
+    return dict(json.loads(str(attributes.get(CONFIGURATIONS, "{}"))))
 
 
 def list_surveys(session: icechunk.Session) -> list[str]:

@@ -2,11 +2,12 @@
 
 The committing process holds the writer lock of the cutout repository for the whole partition. Rows
 are given in one commit (they are padding until written), cutouts and ledger follow in the next: a
-killed run leaves the last snapshot as it was.
+killed run leaves the last snapshot as it was, and the next one takes the same rows.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,17 @@ from distributed import Client
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from storage.brick_ledger import is_complete, ledger_of, receipts, refresh_fingerprints
 from storage.brick_store import (
     BrickRecord,
     RowRange,
     allocate,
     create_survey,
-    is_complete,
-    ledger,
-    receipts,
     record_bricks,
     write_cutouts,
 )
+from storage.errors import RepositoryFull
 from storage.repository import (
-    SURVEY_REPOSITORY,
     fork,
     merge,
     open_repository,
@@ -36,24 +35,18 @@ from storage.repository import (
     writer_lock,
 )
 from storage.schema import BrickState
+from storage.snapshot_tags import SURVEY_METADATA, tag_newest
+from storage.survey_group import record_configuration
+from tasks.accounts import account_of, outcome_of, present, status_of, unread
 from tasks.cluster import connect, run_units
+from tasks.ingest_request import IngestRequest
 from tasks.progress import report
-from tasks.references import Outcome, Receipt, UnitReceipt
-from tasks.sources import Source, UnitCutouts, UnitPlan
+from tasks.receipts import append_units, close_log
+from tasks.references import Receipt, UnitReceipt
+from tasks.sources import UnitPlan
 
-
-@dataclass(frozen=True)
-class IngestRequest:
-    """What is ingested, and where to; small enough to send to every worker."""
-
-    store: str
-    survey: str
-    source: Source
-
-    @property
-    def repository(self) -> Path:
-        """Return the folder of the cutout repository."""
-        return Path(self.store) / SURVEY_REPOSITORY
+WAIT_SECONDS = 900.0  # for another survey's ingest, or a withdrawal, to make its commit
+Outcomes = dict[str, tuple[BrickRecord, UnitReceipt]]
 
 
 @dataclass(frozen=True)
@@ -66,10 +59,18 @@ class Written:
     account: dict[str, Any]
 
 
-@task(name="list-units", cache_policy=NO_CACHE)
-def list_units(request: IngestRequest, wanted: list[str] | None) -> tuple[str, ...]:
-    """Return the names of the bricks or blocks to ingest."""
-    return request.source.list_units(wanted)
+@contextmanager
+def ingest_lock(request: IngestRequest) -> Iterator[None]:
+    """Hold the right to ingest a survey for a whole run; commits take the writer lock as well.
+
+    Raises
+    ------
+    RepositoryBusy
+        If another run ingests this survey into this store; the message says which.
+    """
+    path = Path(request.store) / f"ingest-{request.survey.replace('/', '-')}"
+    with writer_lock(path, what=f"ingest {request.survey}"):
+        yield
 
 
 def partitions(names: tuple[str, ...], size: int) -> Iterator[tuple[str, ...]]:
@@ -79,35 +80,44 @@ def partitions(names: tuple[str, ...], size: int) -> Iterator[tuple[str, ...]]:
 
 
 @task(name="ingest-partition", cache_policy=NO_CACHE)
-def ingest_partition(
-    scheduler: str, request: IngestRequest, names: tuple[str, ...]
-) -> tuple[UnitReceipt, ...]:
+def ingest_partition(scheduler: str, request: IngestRequest, names: tuple[str, ...]) -> int:
     """Ingest some units on the workers and commit them together.
+
+    A bad brick never takes the others with it; every unit gets a line in the log of the request.
 
     Returns
     -------
-    tuple of UnitReceipt
-        One for each name: a bad brick never takes the others with it.
+    int
+        The number of units: as many as there are names.
 
     Raises
     ------
     RepositoryBusy
-        If another run is writing to the store.
+        If another run does not stop writing to the store.
+    RepositoryFull
+        If the disk of the store is full. Nothing of the partition is committed.
     """
     with (
-        writer_lock(request.repository, what=f"ingest {request.survey}"),
+        _writing(request),
         connect(scheduler) as client,
     ):
         repository = open_repository(request.repository, create=True)
         plans = _plan(client, request, names)
         pending, found, rows = _give_rows(repository, request, plans)
-        found |= _write_pending(repository, client, request, pending, rows)
-    return tuple(found[name] for name in names)
+        outcomes = _write_pending(repository, client, request, pending, rows)
+    found |= {name: receipt for name, (_, receipt) in outcomes.items()}
+    append_units(request.log, (found[name] for name in names))
+    request.source.forget(names)
+    return len(found)
 
 
 def survey_unit(request: IngestRequest, name: str) -> UnitPlan:
-    """Plan one unit; runs on a worker."""
-    return request.source.survey(name)
+    """Plan one unit; runs on a worker. One whose objects only its pixels tell is read for it."""
+    plan = request.source.survey(name)
+    if plan.status == "ready" and plan.n_objects < 0:
+        found = request.source.read(name)
+        return replace(plan, n_objects=found.dataset.sizes["object"], digest=found.digest)
+    return plan
 
 
 def write_unit(
@@ -117,17 +127,12 @@ def write_unit(
     found = request.source.read(name)
     objects = int(found.dataset.sizes["object"])
     write_cutouts(session, request.survey, rows, found.dataset)
-    return Written(session, objects, found.digest, _account(found))
+    return Written(session, objects, found.digest, account_of(found))
 
 
-def _account(found: UnitCutouts) -> dict[str, Any]:
-    return {
-        "not_selected": found.not_selected,
-        "without_cutout": found.without_cutout,
-        "notes": list(found.notes),
-        "verification": found.verification,
-        "files": found.files,
-    }
+def _writing(request: IngestRequest) -> AbstractContextManager[None]:
+    what = f"ingest {request.survey}"
+    return writer_lock(request.repository, what=what, timeout=WAIT_SECONDS)
 
 
 def _plan(client: Client, request: IngestRequest, names: tuple[str, ...]) -> list[UnitPlan]:
@@ -135,7 +140,7 @@ def _plan(client: Client, request: IngestRequest, names: tuple[str, ...]) -> lis
     units = [(request, name) for name in names]
     for count, (index, result) in enumerate(run_units(client, survey_unit, units), 1):
         name = names[index]
-        plans[name] = _failed_plan(name, result) if isinstance(result, BaseException) else result
+        plans[name] = failed_plan(name, result) if isinstance(result, BaseException) else result
         report("units planned", count, len(names))
     return [plans[name] for name in names]
 
@@ -144,22 +149,42 @@ def _give_rows(
     repository: icechunk.Repository, request: IngestRequest, plans: list[UnitPlan]
 ) -> tuple[list[UnitPlan], dict[str, UnitReceipt], dict[str, RowRange]]:
     """Return what is left to do, receipts of what is done already, and rows for the rest."""
-    digest = request.source.config_digest()
-    message = f"rows for {len(plans)} units of {request.survey}"
-    with transaction(repository, message) as session:
-        create_survey(session, request.survey, request.source.layout())
-        table = ledger(session, request.survey)
-        done = [
-            plan
+    digest, source = request.source.config_digest(), request.source
+    with transaction(repository, f"rows for {len(plans)} units of {request.survey}") as session:
+        create_survey(session, request.survey, source.layout())
+        record_configuration(session, request.survey, digest, source.configuration())
+        table = ledger_of(session, request.survey, [plan.name for plan in plans])
+        done = {
+            plan.name: plan
             for plan in plans
-            if plan.status != "failed" and is_complete(table, plan.name, plan.digest, digest)
-        ]
-        names = {plan.name for plan in done}
-        pending = [plan for plan in plans if plan.name not in names]
-        counts = {plan.name: plan.n_objects for plan in pending if plan.status == "ready"}
-        rows = allocate(session, request.survey, counts) if counts else {}
-    objects = {plan.name: int(table.at[plan.name, "n_objects"]) for plan in done}
-    return pending, {plan.name: _present(plan.name, objects[plan.name]) for plan in done}, rows
+            if plan.status in ("ready", "empty")
+            and not request.again
+            and is_complete(table, plan.name, plan.digest, digest)
+        }
+        seen = {name: plan.fingerprint for name, plan in done.items() if plan.fingerprint}
+        refresh_fingerprints(session, request.survey, seen)
+        pending = [plan for plan in plans if plan.name not in done]
+        ready = {plan.name: plan for plan in pending if plan.status == "ready"}
+        rows = allocate(session, request.survey, {name: ready[name].n_objects for name in ready})
+        announced = [_announcement(plan, rows[name], digest) for name, plan in ready.items()]
+        record_bricks(session, request.survey, announced)
+    objects = {name: int(table.at[name, "n_objects"]) for name in done}
+    return pending, {name: present(name, objects[name]) for name in done}, rows
+
+
+def _announcement(plan: UnitPlan, rows: RowRange, digest: str) -> BrickRecord:
+    """Return the ledger row of a unit whose files are here and whose cutouts will follow."""
+    verified = plan.verification == "verified"
+    return BrickRecord(
+        brickname=plan.name,
+        brickid=plan.brickid,
+        state=BrickState.VERIFIED if verified else BrickState.FETCHED,
+        rows=rows,
+        content_digest=plan.digest,
+        config_digest=digest,
+        fingerprint=plan.fingerprint,
+        verification=plan.verification,
+    )
 
 
 def _write_pending(
@@ -168,100 +193,68 @@ def _write_pending(
     request: IngestRequest,
     pending: list[UnitPlan],
     rows: dict[str, RowRange],
-) -> dict[str, UnitReceipt]:
+) -> Outcomes:
     """Write what is left on the workers and commit cutouts and ledger together."""
+    digest = request.source.config_digest()
     ready = [plan for plan in pending if plan.status == "ready"]
-    outcomes = {plan.name: _unread(request, plan) for plan in pending if plan.status != "ready"}
+    outcomes = {plan.name: unread(plan, digest) for plan in pending if plan.status != "ready"}
     message = f"{len(pending)} units of {request.survey}"
-    with transaction(repository, message, {"survey": request.survey}) as session:
+    metadata = {SURVEY_METADATA: request.survey, "config_digest": digest}
+    with transaction(repository, message, metadata) as session:
         units = [(fork(session), request, plan.name, rows[plan.name]) for plan in ready]
         forks = []
         for count, (index, result) in enumerate(run_units(client, write_unit, units), 1):
             plan = ready[index]
             if isinstance(result, Written):
                 forks.append(result.session)
-            outcomes[plan.name] = _outcome(request, plan, rows[plan.name], result)
+                plan = replace(plan, digest=result.digest, n_objects=result.objects)
+                outcomes[plan.name] = outcome_of(plan, rows[plan.name], digest, result.account)
+            else:
+                _stop_when_full(request, result)
+                outcomes[plan.name] = unread(failed_plan(plan.name, result, plan), digest)
             report("bricks written", count, len(ready))
         merge(session, forks)
         records = [record for record, _ in outcomes.values()]
         if _changed(session, request.survey, records):
             record_bricks(session, request.survey, records)
-    return {name: receipt for name, (_, receipt) in outcomes.items()}
+    return outcomes
+
+
+def _stop_when_full(request: IngestRequest, error: BaseException) -> None:
+    if "No space left on device" in str(error):
+        raise RepositoryFull(
+            f"the disk of {request.repository} is full: nothing of this partition was committed, "
+            "what was committed before is safe. Free space (`brickyard tidy` removes what broken "
+            "runs left), then run the same command again"
+        ) from error
 
 
 def _changed(session: icechunk.Session, survey: str, records: list[BrickRecord]) -> bool:
     """Say whether the ledger learns anything: a brick that fails again the same way is no news."""
     known = receipts(session, survey, [record.brickname for record in records])
+    broken = (BrickState.FAILED, BrickState.QUARANTINED)
     return any(
-        record.state is not BrickState.FAILED or known.get(record.brickname) != dict(record.receipt)
+        record.state not in broken
+        or dict(record.receipt) not in _failures(known.get(record.brickname, {}))
         for record in records
     )
 
 
-def _outcome(
-    request: IngestRequest, plan: UnitPlan, rows: RowRange, result: Written | BaseException
-) -> tuple[BrickRecord, UnitReceipt]:
-    """Return the ledger row and the receipt of a unit that was read on a worker."""
-    if isinstance(result, BaseException):
-        return _unread(request, _failed_plan(plan.name, result, plan.brickid))
-    state = BrickState.WRITTEN if result.objects else BrickState.EMPTY
-    record = BrickRecord(
-        brickname=plan.name,
-        brickid=plan.brickid,
-        state=state,
-        rows=rows if result.objects else RowRange(0, 0),
-        n_objects=result.objects,
-        content_digest=result.digest,
-        config_digest=request.source.config_digest(),
-        receipt=result.account,
-    )
-    account = result.account
-    receipt = UnitReceipt(
-        name=plan.name,
-        outcome=Outcome.WRITTEN if result.objects else Outcome.EMPTY,
-        objects=result.objects,
-        without_cutout={key: len(ids) for key, ids in account["without_cutout"].items()},
-        not_selected=account["not_selected"],
-        verification=account["verification"],
-        notes=tuple(account["notes"]),
-    )
-    return record, receipt
+def _failures(receipt: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the accounts of failure in a receipt: itself, or the last one of a brick kept."""
+    return receipt, receipt.get("last_failure")
 
 
-def _unread(request: IngestRequest, plan: UnitPlan) -> tuple[BrickRecord, UnitReceipt]:
-    """Return the ledger row and the receipt of a unit that is empty or cannot be read."""
-    failed = plan.status == "failed"
-    record = BrickRecord(
-        brickname=plan.name,
-        brickid=plan.brickid,
-        state=BrickState.FAILED if failed else BrickState.EMPTY,
-        content_digest=plan.digest,
-        config_digest=request.source.config_digest(),
-        receipt={"message": plan.reason, "not_selected": plan.not_selected},
-    )
-    outcome = Outcome.FAILED if failed else Outcome.EMPTY
-    receipt = UnitReceipt(
-        name=plan.name,
-        outcome=outcome,
-        not_selected=plan.not_selected,
-        verification="not read",
-        message=plan.reason,
-    )
-    return record, receipt
-
-
-def _failed_plan(name: str, error: BaseException, brickid: int = 0) -> UnitPlan:
-    reason = f"{type(error).__name__}: {error}"
-    return UnitPlan(name, brickid, "", 0, "failed", reason)
-
-
-def _present(name: str, objects: int) -> UnitReceipt:
-    return UnitReceipt(name=name, outcome=Outcome.ALREADY_PRESENT, objects=objects)
+def failed_plan(name: str, error: BaseException, plan: UnitPlan | None = None) -> UnitPlan:
+    """Return the plan of a unit that could not be planned, or not be read as planned."""
+    known = plan or UnitPlan(name, 0, "", 0, "failed")
+    return replace(known, status=status_of(error), reason=f"{type(error).__name__}: {error}")
 
 
 @task(name="ingest-receipt", cache_policy=NO_CACHE)
-def close_ingest(request: IngestRequest, parts: list[tuple[UnitReceipt, ...]]) -> Receipt:
-    """Put the receipts of all partitions together, with the snapshot that they led to."""
-    repository = open_repository(request.repository)
-    units = tuple(unit for part in parts for unit in part)
-    return Receipt(survey=request.survey, snapshot_id=snapshot_id(repository), units=units)
+def close_ingest(request: IngestRequest, tag: str | None = None) -> Receipt:
+    """Name the snapshot that the run led to and return its receipt: all units, counted."""
+    with _writing(request):
+        repository = open_repository(request.repository, create=True)
+        name = tag_newest(repository, request.survey, tag)
+        return close_log(request.log, request.survey, snapshot_id(repository), name)

@@ -32,7 +32,7 @@ class SchedulerUnreachable(TaskError, ConnectionError):
 
 
 @contextmanager
-def open_cluster(settings: Settings) -> Iterator[str]:
+def open_cluster(settings: Settings, *, needed: bool = True) -> Iterator[str]:
     """Yield the address of a scheduler: the configured one, else a local cluster of processes.
 
     Parameters
@@ -40,12 +40,17 @@ def open_cluster(settings: Settings) -> Iterator[str]:
     settings : Settings
         `scheduler` names an address; when it is empty, `workers` local processes are started and
         stopped again on leaving.
+    needed : bool
+        Where there is no work, start nothing and yield an empty address.
 
     Raises
     ------
     SchedulerUnreachable
         If the configured scheduler does not answer within `connect_timeout` seconds.
     """
+    if not needed:
+        yield ""
+        return
     if settings.scheduler:
         with connect(settings.scheduler, settings.connect_timeout):
             pass

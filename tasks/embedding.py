@@ -6,6 +6,7 @@ itself, writes vectors into its fork of the embedding repository and sends only 
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lvm.checkpoint import encoder_document, load_encoder
 from lvm.encoder import Encoder
 from lvm.inference import embed
 from storage import embedding_store
-from storage.brick_store import RowRange, ledger, read_objects
+from storage.brick_store import RowRange, ledger, ledger_of, read_objects
 from storage.embedding_store import EmbeddedBrick, EmbeddingLayout, embedding_group
 from storage.repository import (
     EMBEDDING_REPOSITORY,
@@ -90,7 +91,7 @@ def embed_partition(
     """
     group = embedding_group(encoder.digest, snapshot.survey)
     request = EmbedRequest(snapshot, encoder, group)
-    table = ledger(open_snapshot(snapshot), snapshot.survey).loc[list(bricknames)]
+    table = ledger_of(open_snapshot(snapshot), snapshot.survey, bricknames)
     path = _repository_path(snapshot.store)
     receipts, forks, done = [], [], []
     with writer_lock(path, what=f"embed {snapshot.survey}"), connect(scheduler) as client:
@@ -126,7 +127,7 @@ def close_embedding(
     """
     survey_ledger = ledger(open_snapshot(snapshot), snapshot.survey)
     named = {unit.name for unit in units}
-    before = [_before(survey_ledger, name) for name in survey_ledger.index if name not in named]
+    before = (_before(survey_ledger, name) for name in survey_ledger.index if name not in named)
     repository = open_repository(_repository_path(snapshot.store))
     reference = EmbeddingsRef(
         store=snapshot.store,
@@ -135,9 +136,7 @@ def close_embedding(
         snapshot_id=snapshot_id(repository),
         survey_snapshot_id=snapshot.snapshot_id,
     )
-    receipt = Receipt(
-        survey=snapshot.survey, snapshot_id=reference.snapshot_id, units=(*units, *before)
-    )
+    receipt = Receipt.of(snapshot.survey, reference.snapshot_id, chain(units, before))
     failed = {unit.name for unit in units if unit.outcome is Outcome.FAILED}
     _check_counts(reference, survey_ledger, failed)
     return reference, receipt

@@ -6,8 +6,9 @@ so that it can be a Prefect parameter, a persisted result, an MLflow tag or an a
 
 import hashlib
 import json
-from collections import Counter
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -98,7 +99,13 @@ class Outcome(StrEnum):
     WRITTEN = "written"
     ALREADY_PRESENT = "already_present"
     EMPTY = "empty"
+    SKIPPED = "skipped"
+    QUARANTINED = "quarantined"
     FAILED = "failed"
+
+
+#: Outcomes that a person should look at.
+BROKEN = (Outcome.FAILED, Outcome.QUARANTINED)
 
 
 class UnitReceipt(Reference):
@@ -119,27 +126,58 @@ class UnitReceipt(Reference):
 
 
 class Receipt(Reference):
-    """What one run of a flow did, unit by unit; `total` units went in and as many come out."""
+    """What one run of a flow did; `total` units went in and as many come out.
+
+    `counts` and `objects` cover every unit. `units` holds at most `KEPT_UNITS` of them, those that
+    failed first; the file `log`, where there is one, has them all, one JSON document a line. `tag`
+    is the name of the snapshot, where the run gave it one.
+    """
+
+    KEPT_UNITS: ClassVar[int] = 1000
 
     survey: str
     snapshot_id: str
+    counts: dict[str, int]
+    objects: int
     units: tuple[UnitReceipt, ...] = ()
+    tag: str = ""
+    log: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        survey: str,
+        snapshot_id: str,
+        units: Iterable[UnitReceipt],
+        *,
+        tag: str = "",
+        log: str = "",
+    ) -> "Receipt":
+        """Count units as they come; objects of broken units are not counted."""
+        counts = dict.fromkeys((outcome.value for outcome in Outcome), 0)
+        objects = 0
+        broken: list[UnitReceipt] = []
+        others: list[UnitReceipt] = []
+        for unit in units:
+            counts[unit.outcome.value] += 1
+            objects += 0 if unit.outcome in BROKEN else unit.objects
+            kept = broken if unit.outcome in BROKEN else others
+            if len(kept) < cls.KEPT_UNITS:
+                kept.append(unit)
+        return cls(
+            survey=survey,
+            snapshot_id=snapshot_id,
+            counts=counts,
+            objects=objects,
+            units=tuple([*broken, *others][: cls.KEPT_UNITS]),
+            tag=tag,
+            log=log,
+        )
 
     @property
     def total(self) -> int:
         """Return the number of units of work."""
-        return len(self.units)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Return the number of units by outcome, every outcome present."""
-        found = Counter(unit.outcome for unit in self.units)
-        return {outcome.value: found.get(outcome, 0) for outcome in Outcome}
-
-    @property
-    def objects(self) -> int:
-        """Return the number of objects in units that are now in the store."""
-        return sum(unit.objects for unit in self.units if unit.outcome is not Outcome.FAILED)
+        return sum(self.counts.values())
 
 
 class Interval(Reference):

@@ -23,6 +23,9 @@ class Settings(BaseSettings):
         description="folder of the embedded default: store, labels, MLflow database, catalogues",
     )
     store: str = Field(default="", description="store URL or folder; empty: <home>/store")
+    staging: Path | None = Field(
+        default=None, description="folder for fetched files; unset: <home>/staging"
+    )
     tracking_uri: str = Field(
         default="", description="MLflow tracking URI; empty: SQLite in <home>"
     )
@@ -59,6 +62,16 @@ class Settings(BaseSettings):
     def encoder_path(self) -> Path:
         """Return the folder of pre-trained encoders, one sub-folder a digest."""
         return self.home.resolve() / "encoders"
+
+    @property
+    def receipts_path(self) -> Path:
+        """Return the folder of the logs of ingest runs, one line a brick."""
+        return self.home.resolve() / "receipts"
+
+    @property
+    def staging_path(self) -> Path:
+        """Return the folder for files fetched from a remote source, until they are committed."""
+        return self.staging or self.home.resolve() / "staging"
 
     @property
     def catalogue_path(self) -> Path:

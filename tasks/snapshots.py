@@ -1,18 +1,41 @@
-"""Find surveys and snapshots in a store, and say what they hold."""
+"""Find surveys and snapshots in a store, say what they hold, and clear what broken runs left."""
 
 from pathlib import Path
 
-from storage.brick_store import ledger
+from storage.brick_ledger import ledger
 from storage.errors import StorageError
-from storage.repository import SURVEY_REPOSITORY, open_repository, read_session, snapshot_id
+from storage.repository import (
+    EMBEDDING_REPOSITORY,
+    SURVEY_REPOSITORY,
+    collect_garbage,
+    open_repository,
+    read_session,
+    repository_exists,
+    snapshot_id,
+    writer_lock,
+)
 from storage.schema import BrickState
+from storage.snapshot_tags import SnapshotTag, tags_of
 from storage.survey_group import list_surveys, read_layout
-from tasks.references import SnapshotRef
+from tasks.references import Reference, SnapshotRef
 from tasks.settings import Settings
 
 
-def find_snapshot(settings: Settings, survey: str, snapshot: str | None) -> SnapshotRef:
-    """Return a reference to a snapshot of a survey, the newest by default.
+class SurveySummary(Reference):
+    """What the store holds of a survey: bricks by state, objects, newest snapshot and tag."""
+
+    survey: str
+    bands: str
+    states: dict[str, int]
+    objects: int
+    snapshot_id: str
+    tag: str
+
+
+def find_snapshot(
+    settings: Settings, survey: str, snapshot: str | None, tag: str | None = None
+) -> SnapshotRef:
+    """Return a reference to a snapshot of a survey by its id or tag, the newest by default.
 
     Raises
     ------
@@ -20,7 +43,7 @@ def find_snapshot(settings: Settings, survey: str, snapshot: str | None) -> Snap
         If the store, the snapshot or the survey in it does not exist.
     """
     repository = open_repository(Path(settings.store_path) / SURVEY_REPOSITORY)
-    chosen = snapshot or snapshot_id(repository)
+    chosen = snapshot or snapshot_id(repository, tag=tag)
     known = list_surveys(read_session(repository, snapshot=chosen))
     if survey not in known:
         raise StorageError(
@@ -29,23 +52,45 @@ def find_snapshot(settings: Settings, survey: str, snapshot: str | None) -> Snap
     return SnapshotRef(store=settings.store_path, survey=survey, snapshot_id=chosen)
 
 
-def describe_store(settings: Settings) -> list[tuple[str, str, int, int, int, int, str]]:
-    """Return a row a survey: name, bands, bricks, objects, empty, failed, snapshot."""
+def describe_store(settings: Settings) -> list[SurveySummary]:
+    """Return a summary of every survey of the store."""
     repository = open_repository(Path(settings.store_path) / SURVEY_REPOSITORY)
     session, snapshot = read_session(repository), snapshot_id(repository)
-    rows = []
+    summaries = []
     for survey in list_surveys(session):
-        table, layout = ledger(session, survey), read_layout(session, survey)
-        states = table["state"].value_counts().to_dict()
-        rows.append(
-            (
-                survey,
-                "".join(layout.bands),
-                int(states.get(BrickState.WRITTEN, 0)),
-                int(table["n_objects"].sum()),
-                int(states.get(BrickState.EMPTY, 0)),
-                int(states.get(BrickState.FAILED, 0)),
-                snapshot,
+        table = ledger(session, survey, ("state", "n_objects"))
+        counts = table["state"].value_counts().to_dict()
+        tags = tags_of(repository, survey)
+        summaries.append(
+            SurveySummary(
+                survey=survey,
+                bands="".join(read_layout(session, survey).bands),
+                states={state.name.lower(): int(counts.get(state, 0)) for state in BrickState},
+                objects=int(table["n_objects"].sum()),
+                snapshot_id=snapshot,
+                tag=tags[-1].name if tags else "",
             )
         )
-    return rows
+    return summaries
+
+
+def list_snapshots(settings: Settings, survey: str | None) -> list[SnapshotTag]:
+    """Return the tagged snapshots of a survey, or of all surveys, oldest first."""
+    return tags_of(open_repository(Path(settings.store_path) / SURVEY_REPOSITORY), survey)
+
+
+def tidy_store(settings: Settings) -> dict[str, int]:
+    """Delete what no snapshot refers to; return the bytes freed in each repository.
+
+    Raises
+    ------
+    RepositoryBusy
+        If a run is writing: what it has not yet committed would be deleted too.
+    """
+    freed = {}
+    for name in (SURVEY_REPOSITORY, EMBEDDING_REPOSITORY):
+        path = Path(settings.store_path) / name
+        if repository_exists(path):
+            with writer_lock(path, what="tidy"):
+                freed[name] = collect_garbage(open_repository(path))
+    return freed

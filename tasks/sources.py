@@ -1,32 +1,17 @@
-"""Where cutouts come from: bricks of a survey, or a folder of pictures. Both look alike to ingest.
+"""What ingest asks of a source of cutouts, whether bricks of a survey or a folder of pictures.
 
 A source lists its units (bricks, or blocks of pictures), says cheaply what a unit holds (`survey`)
-and reads it whole (`read`). Sources are small and frozen: they travel to workers.
+and reads it whole (`read`). Sources are small and frozen: they travel to workers. The sources are
+`tasks.brick_sources` and `tasks.image_source`.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import xarray as xr
 
-from storage.brick import (
-    BrickCutouts,
-    BrickPlan,
-    IngestConfig,
-    config_digest,
-    read_brick,
-    survey_brick,
-)
-from storage.bricks import discover_bricks
-from storage.errors import BrickNotFound
-from storage.image_folder import (
-    IMAGE_BANDS,
-    IMAGE_UNIT,
-    ImageFolderConfig,
-    list_blocks,
-    read_block,
-    survey_block,
-)
+from storage.brick import BrickCutouts, BrickPlan
 from storage.schema import SurveyLayout
 
 
@@ -41,6 +26,16 @@ class UnitPlan:
     status: str
     reason: str = ""
     not_selected: dict[str, int] = field(default_factory=dict)
+    fingerprint: str = ""
+    verification: str = ""
+
+
+@dataclass(frozen=True)
+class UnitList:
+    """The names of units, and those left out before they are looked at, with the reason."""
+
+    names: tuple[str, ...]
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,13 +49,19 @@ class UnitCutouts:
     notes: tuple[str, ...]
     verification: str
     files: dict[str, str]
+    quality: dict[str, Any] = field(default_factory=dict)
+    neighbours: dict[str, str] = field(default_factory=dict)
 
 
 class Source(Protocol):
     """What ingest asks of a source."""
 
-    def list_units(self, wanted: list[str] | None) -> tuple[str, ...]:
-        """Return the names of the units, all or those that are wanted."""
+    def list_units(self, wanted: list[str] | None, name_list: str | None = None) -> UnitList:
+        """Return the names of the units: all, or those that are wanted or in a file of names."""
+        ...
+
+    def fingerprints(self, names: Sequence[str]) -> dict[str, str]:
+        """Return what tells cheaply that a unit changed; units that are gone are left out."""
         ...
 
     def layout(self) -> SurveyLayout:
@@ -71,6 +72,10 @@ class Source(Protocol):
         """Return the digest of configuration and algorithm."""
         ...
 
+    def configuration(self) -> dict[str, Any]:
+        """Return the configuration that the digest is of, as it is kept with the survey."""
+        ...
+
     def survey(self, name: str) -> UnitPlan:
         """Say what a unit would give; one that cannot be read is a plan that says why."""
         ...
@@ -79,104 +84,33 @@ class Source(Protocol):
         """Read a unit."""
         ...
 
-
-@dataclass(frozen=True)
-class BrickSource:
-    """Bricks below a folder, in any layout that `storage.legacysurvey` knows."""
-
-    root: str
-    region: str
-    config: IngestConfig
-
-    def list_units(self, wanted: list[str] | None) -> tuple[str, ...]:
-        """Return brick names: those wanted, in order and once, else all that are found.
-
-        Raises
-        ------
-        BrickNotFound
-            If the folder is absent or holds no brick.
-        """
-        if wanted:
-            return tuple(dict.fromkeys(wanted))
-        found = discover_bricks(self.root, self.region)
-        if not found:
-            raise BrickNotFound(
-                f"no brick below {self.root}: give the folder that holds coadd/ and tractor/"
-            )
-        return tuple(found)
-
-    def layout(self) -> SurveyLayout:
-        """Return the layout of a survey in nanomaggies."""
-        return SurveyLayout(bands=self.config.bands, size=self.config.cutout.size)
-
-    def config_digest(self) -> str:
-        """Return the digest of the ingest configuration."""
-        return config_digest(self.config)
-
-    def survey(self, name: str) -> UnitPlan:
-        """Say what a brick would give."""
-        return _unit_plan(survey_brick(self.root, name, self.config, self.region))
-
-    def read(self, name: str) -> UnitCutouts:
-        """Read a brick."""
-        return _unit_cutouts(read_brick(self.root, name, config=self.config, region=self.region))
+    def forget(self, names: Sequence[str]) -> None:
+        """Give up what was kept of units for their reading; their commit is made."""
+        ...
 
 
-@dataclass(frozen=True)
-class ImageSource:
-    """A folder of colour pictures, in blocks that stand where bricks stand."""
-
-    folder: str
-    name: str
-    labels: str | None
-    config: ImageFolderConfig
-
-    def list_units(self, wanted: list[str] | None) -> tuple[str, ...]:
-        """Return the names of the blocks."""
-        return tuple(wanted or list_blocks(self.folder))
-
-    def layout(self) -> SurveyLayout:
-        """Return the layout of a survey of pictures."""
-        return SurveyLayout(IMAGE_BANDS, self.config.size, IMAGE_UNIT, self.config.pixel_scale)
-
-    def config_digest(self) -> str:
-        """Return the digest of what decides the pixels: labels may change without them."""
-        pixels = replace(
-            ImageFolderConfig(),
-            size=self.config.size,
-            central_fraction=self.config.central_fraction,
-            pixel_scale=self.config.pixel_scale,
-        )
-        return config_digest(pixels)
-
-    def survey(self, name: str) -> UnitPlan:
-        """Say what a block would give."""
-        return _unit_plan(survey_block(self.folder, self.name, name, self.labels, self.config))
-
-    def read(self, name: str) -> UnitCutouts:
-        """Read a block."""
-        return _unit_cutouts(read_block(self.folder, self.name, name, self.labels, self.config))
-
-
-def _unit_plan(plan: BrickPlan) -> UnitPlan:
+def unit_plan(plan: BrickPlan) -> UnitPlan:
+    """Return what storage says of a brick, or of a block, as the plan of a unit."""
     return UnitPlan(
-        plan.brickname,
-        plan.brickid,
-        plan.digest,
-        plan.n_objects,
-        plan.status,
-        plan.reason,
-        dict(plan.dropped),
+        name=plan.brickname,
+        brickid=plan.brickid,
+        digest=plan.digest,
+        n_objects=plan.n_objects,
+        status=plan.status,
+        reason=plan.reason,
+        not_selected=dict(plan.dropped),
+        fingerprint=plan.fingerprint,
     )
 
 
-def _unit_cutouts(found: BrickCutouts) -> UnitCutouts:
+def unit_cutouts(found: BrickCutouts) -> UnitCutouts:
+    """Return what storage read of a brick, or of a block, as a unit."""
     return UnitCutouts(
         dataset=found.dataset,
         digest=found.digest,
         not_selected=dict(found.dropped),
         without_cutout={key: list(ids) for key, ids in found.without_cutout.items()},
         notes=tuple(found.notes),
-        verification=str(found.verification),
+        verification=found.verification,
         files=dict(found.files),
     )

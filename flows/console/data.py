@@ -1,10 +1,9 @@
-"""Sub-commands about data: synthetic, ingest, ingest-images, labels, surveys."""
+"""Sub-commands that bring data in: synthetic, ingest, ingest-images, labels."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from flows.console.terminal import (
     console,
@@ -31,7 +30,6 @@ def register(app: typer.Typer) -> None:
     app.command()(ingest)
     app.command("ingest-images")(ingest_images)
     app.command()(labels)
-    app.command()(surveys)
 
 
 @fail_on_errors
@@ -59,7 +57,9 @@ def synthetic(
 
 @flow_command
 def ingest(
-    source: Annotated[Path, typer.Argument(help="Folder of a release, a region, or bricks.")],
+    source: Annotated[
+        str, typer.Argument(help="Folder of a release, a region or bricks; or https://, s3://.")
+    ],
     release: Annotated[str, typer.Option(help="Release, such as dr9 or dr10.")] = "dr10",
     region: Annotated[str, typer.Option(help="north or south.")] = "south",
     brick: Annotated[
@@ -71,11 +71,20 @@ def ingest(
     ] = None,
     size: Annotated[int | None, typer.Option(help="Side of a cutout [pixel].")] = None,
     edge: Annotated[
-        str | None, typer.Option(help="drop or pad cutouts that leave the image.")
+        str | None, typer.Option(help="stitch, drop or pad cutouts that leave the image.")
     ] = None,
     detect: Annotated[
         bool, typer.Option("--detect", help="Detect sources where a brick has no tractor table.")
     ] = False,
+    bricks_from: Annotated[
+        Path | None, typer.Option(help="File with brick names: text, CSV or FITS.")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also bricks that are unchanged, or were withdrawn.")
+    ] = False,
+    tag: Annotated[
+        str | None, typer.Option(help="Name of the snapshot; default: a running number.")
+    ] = None,
     config: ConfigFile = None,
     receipt: ReceiptFile = None,
 ) -> None:
@@ -85,6 +94,7 @@ def ingest(
     """
     from flows.ingest import ingest_bricks
     from flows.parameters import IngestConfig, read_config
+    from tasks.ingest_request import IngestRun
 
     overrides = {
         "bands": tuple(bands) if bands else None,
@@ -94,13 +104,14 @@ def ingest(
         "detect_missing_catalogue": detect or None,
     }
     settings = read_config(IngestConfig, config, overrides)
+    run = IngestRun(again=again, brick_list=bricks_from and str(bricks_from), tag=tag)
     with progress_bars():
-        result = ingest_bricks(str(source), release, region, brick, settings)
+        result = ingest_bricks(source, release, region, brick, settings, run)
     show_receipt(result)
     if receipt:
         write_receipt(result, receipt)
-    if result.counts["failed"]:
-        fail(f"{result.counts['failed']} of {result.total} bricks failed; nothing else was lost")
+    if broken := result.counts["failed"] + result.counts["quarantined"]:
+        fail(f"{broken} of {result.total} bricks failed or are quarantined; nothing else was lost")
 
 
 @flow_command
@@ -161,17 +172,3 @@ def labels(
         f"{found.written} written, {found.corrected} corrected, {found.already_present} already "
         f"present, {found.unknown} about objects that are not in {survey}"
     )
-
-
-@fail_on_errors
-def surveys() -> None:
-    """List what is in the store: surveys, bricks, objects, snapshots."""
-    from tasks.settings import load_settings
-    from tasks.snapshots import describe_store
-
-    table = Table()
-    for heading in ("survey", "bands", "bricks", "objects", "empty", "failed", "snapshot"):
-        table.add_column(heading, no_wrap=True)
-    for row in describe_store(load_settings()):
-        table.add_row(*map(str, row))
-    console.print(table)

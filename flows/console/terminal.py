@@ -34,6 +34,8 @@ OUTCOME_STYLE = {
     Outcome.WRITTEN: "green",
     Outcome.ALREADY_PRESENT: "cyan",
     Outcome.EMPTY: "yellow",
+    Outcome.SKIPPED: "yellow",
+    Outcome.QUARANTINED: "red",
     Outcome.FAILED: "red",
 }
 ROWS_SHOWN = 40  # a receipt of thousands of bricks is read in its file, not in a terminal
@@ -74,8 +76,7 @@ def show_receipt(receipt: Receipt) -> None:
         table.add_column(heading, no_wrap=True)
     for heading in ("no cutout", "not selected", "checksums", "what happened"):
         table.add_column(heading, overflow="fold")
-    failures_first = sorted(receipt.units, key=lambda unit: unit.outcome is not Outcome.FAILED)
-    for unit in failures_first[:ROWS_SHOWN]:
+    for unit in receipt.units[:ROWS_SHOWN]:
         style = OUTCOME_STYLE[unit.outcome]
         table.add_row(
             unit.name,
@@ -88,10 +89,10 @@ def show_receipt(receipt: Receipt) -> None:
         )
     console.print(table)
     if receipt.total > ROWS_SHOWN:
-        console.print(f"... and {receipt.total - ROWS_SHOWN} more")
+        console.print(f"... and {receipt.total - ROWS_SHOWN} more, all in {receipt.log}")
     counts = ", ".join(f"{number} {outcome}" for outcome, number in receipt.counts.items())
     console.print(f"{receipt.total} in, {receipt.total} out: {counts}; {receipt.objects} objects")
-    console.print(f"snapshot [bold]{receipt.snapshot_id}[/]")
+    console.print(f"snapshot [bold]{receipt.snapshot_id}[/] {receipt.tag}")
 
 
 def write_receipt(receipt: Receipt, path: Path) -> None:

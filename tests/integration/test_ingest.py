@@ -108,19 +108,19 @@ def test_nan_pixels_lose_their_weight_and_are_counted(damaged, pristine):
     assert any("100 pixels not finite" in note for note in noted.notes)
 
 
-def test_a_wrong_checksum_fails_its_brick_alone(pristine, damaged):
+def test_a_wrong_checksum_puts_its_brick_alone_into_quarantine(pristine, damaged):
     shutil.copytree(pristine.root, damaged, dirs_exist_ok=True)
     rewrite(image_of(damaged, pristine), lambda data: data + 1)
     bad, good = rows_of(ingest_bricks(str(damaged)), pristine)
-    assert bad.outcome is Outcome.FAILED
+    assert bad.outcome is Outcome.QUARANTINED
     assert "ChecksumMismatch" in bad.message
     assert good.verification == "verified"
 
 
 def test_a_second_writer_is_refused_and_told_who_writes(damaged):
-    repository = Path(Settings().store_path) / "survey"
+    lock = Path(Settings().store_path) / "ingest-dr10-south"
     with (
-        writer_lock(repository, what="another ingest"),
+        writer_lock(lock, what="another ingest"),
         pytest.raises(RepositoryBusy, match="another ingest"),
     ):
         ingest_bricks(str(damaged))

@@ -3,13 +3,14 @@ import pytest
 from storage.brick import IngestConfig
 from storage.errors import BrickNotFound
 from storage.image_folder import ImageFolderConfig
+from tasks.brick_sources import BrickSource
 from tasks.bricks import partitions
-from tasks.sources import BrickSource, ImageSource
+from tasks.image_source import ImageSource
 
 
 def test_bricks_are_taken_once_and_in_order(tmp_path):
     source = BrickSource(str(tmp_path), "south", IngestConfig())
-    assert source.list_units(["b", "a", "b"]) == ("b", "a")
+    assert source.list_units(["b", "a", "b"]).names == ("b", "a")
 
 
 def test_a_folder_without_bricks_is_an_error_that_says_what_to_give(tmp_path):
