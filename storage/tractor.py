@@ -1,4 +1,4 @@
-"""Tractor catalogues of any release as one table of objects.
+"""Tractor catalogues and sweeps of any release as one table of objects.
 
 The columns of DR9 and DR10 are the standard; older schemas are mapped where the survey documents
 how, and refused with `SchemaMismatch` otherwise. What is mapped:
@@ -8,7 +8,13 @@ how, and refused with `SchemaMismatch` otherwise. What is mapped:
   catalogues (``tractor-i``, order in the header's BAND0, BAND1, ...);
 * shapeexp/shapedev (before DR9) to shape_r, shape_e1, shape_e2 and sersic (EXP 1, DEV 4); for COMP
   the component with more of the flux gives the shape, and sersic stays missing;
-* mw_transmission from ebv where only that is there.
+* mw_transmission from ebv where only that is there;
+* brick_primary from the brick's borders (all sweeps, and DR8 catalogues without it);
+* maskbits to the bits of `storage.maskbits.MaskBit` where the header names others.
+
+Other quantities that a release lacks are missing (NaN), and a note names them: in DR1 to DR4
+fiberflux and maskbits; before DR9 psfsize and fitbits; in sweeps also bx, by and rchisq.
+ALLMASK_<band> of DR3 to DR7 is another mask than MASKBITS and is not taken for it.
 
 This module selects nothing; see `storage.selection`.
 """
@@ -27,6 +33,7 @@ from storage.bricks import Brick
 from storage.errors import SchemaMismatch
 from storage.fits_files import read_table
 from storage.legacysurvey import BANDS, EXTINCTION_COEFFICIENTS
+from storage.maskbits import standard_bits
 from storage.schema import catalogue_columns
 
 
@@ -83,34 +90,40 @@ def read_tractor(path: Path, brick: Brick, bands: Sequence[str]) -> Tractor:
         When the file is truncated or damaged.
     """
     rows, header = read_table(path)
-    source = _Source(
-        path, {str(name).lower(): rows[name] for name in rows.dtype.names or ()}, header
-    )
+    columns = {str(name).lower(): rows[name] for name in rows.dtype.names or ()}
+    return from_columns(CatalogueColumns(path, columns, header), brick, bands)
+
+
+def from_columns(source: "CatalogueColumns", brick: Brick, bands: Sequence[str]) -> Tractor:
+    """Bring columns of a catalogue to the standard; as `read_tractor` for what is read already."""
     missing = [name for name in _REQUIRED if name not in source.columns]
     if missing:
         raise SchemaMismatch(
-            f"{path}: no column {', '.join(missing)}; give a tractor catalogue of the survey"
+            f"{source.path}: no column {', '.join(missing)}; give a tractor or sweep file of the "
+            "survey: those of DR1 to DR10 have them"
         )
     notes: list[str] = []
     table = _identity(source, brick, notes)
     quantities = catalogue_columns(bands)
-    values = {name: _catalogue_column(source, name, bands) for name in quantities}
+    values = {name: _catalogue_column(source, name, bands, notes) for name in quantities}
     values |= _shapes(source, table["type"].to_numpy()) if "shape_r" not in source.columns else {}
     values |= _transmission(values, bands, notes)
+    notes += _missing(values, bands)
     columns = pd.DataFrame({name: values[name] for name in quantities}, dtype=np.float32)
     table = pd.concat([table, columns], axis=1)
     return Tractor(_rows_of(source.path, table, brick, notes), tuple(notes))
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Columns by lower-case name, and the header."""
+class CatalogueColumns:
+    """What was read of a catalogue: columns by lower-case name, and the header."""
 
     path: Path
     columns: Mapping[str, NDArray[Any]]
     header: Mapping[str, Any]
 
     def rows(self) -> int:
+        """Return the number of rows."""
         return len(self.columns["objid"])
 
     def one(self, name: str) -> NDArray[np.float64]:
@@ -145,7 +158,7 @@ class _Source:
         return tuple(str(self.header[key]).strip() for key in keys if key in self.header)
 
 
-def _identity(source: _Source, brick: Brick, notes: list[str]) -> pd.DataFrame:
+def _identity(source: CatalogueColumns, brick: Brick, notes: list[str]) -> pd.DataFrame:
     columns, rows = source.columns, source.rows()
     release = columns.get("release")
     if release is None:
@@ -170,7 +183,7 @@ def _identity(source: _Source, brick: Brick, notes: list[str]) -> pd.DataFrame:
     )
 
 
-def _types(source: _Source) -> NDArray[np.uint8]:
+def _types(source: CatalogueColumns) -> NDArray[np.uint8]:
     names = np.char.upper(np.char.strip(np.asarray(source.columns["type"]).astype(str)))
     codes = np.zeros(len(names), np.uint8)
     for name in np.unique(names):
@@ -184,14 +197,37 @@ def _types(source: _Source) -> NDArray[np.uint8]:
     return codes
 
 
-def _catalogue_column(source: _Source, name: str, bands: Sequence[str]) -> NDArray[np.float64]:
+def _catalogue_column(
+    source: CatalogueColumns, name: str, bands: Sequence[str], notes: list[str]
+) -> NDArray[np.float64]:
     quantity, _, band = name.rpartition("_")
     if band in bands and quantity:
         return source.band(quantity, band)
+    if name == "maskbits" and name in source.columns:
+        bits, unknown = standard_bits(np.asarray(source.columns[name]), source.header)
+        if unknown:
+            notes.append(f"catalogue maskbits {', '.join(unknown)} are unknown, left out")
+        return np.asarray(bits, np.float64)
     return source.one(name)
 
 
-def _shapes(source: _Source, types: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+def _missing(values: Mapping[str, NDArray[np.float64]], bands: Sequence[str]) -> list[str]:
+    """Name the quantities of which the catalogue has nothing at all."""
+    absent = {name for name, column in values.items() if len(column) and np.isnan(column).all()}
+    notes = []
+    without = [band for band in bands if f"flux_{band}" in absent]
+    if without:
+        notes.append(f"catalogue without fluxes in band {', '.join(without)}: stored as missing")
+        absent -= {name for name in absent if name.rpartition("_")[2] in without}
+    whole = {
+        name.rpartition("_")[0] if name.rpartition("_")[2] in bands else name for name in absent
+    }
+    if whole:
+        notes.append(f"catalogue without {', '.join(sorted(whole))}: stored as missing")
+    return notes
+
+
+def _shapes(source: CatalogueColumns, types: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
     """Return one shape an object from the two profiles that catalogues before DR9 hold."""
     fraction = np.nan_to_num(source.one("fracdev"), nan=0.0)
     is_comp = types == ObjectType.COMP

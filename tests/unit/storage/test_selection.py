@@ -1,10 +1,16 @@
+import json
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter
 
-from storage.errors import SchemaMismatch
+from storage.errors import BrickNotFound, SchemaMismatch
 from storage.schema import catalogue_columns
-from storage.selection import Selection, select
+from storage.selection import Selection, external_files, select
 from storage.tractor import ObjectType
 
 
@@ -100,4 +106,104 @@ def test_an_empty_table(table: pd.DataFrame) -> None:
 @pytest.mark.parametrize("options", [{"exclude_types": ("STAR",)}, {"max_objects": 0}])
 def test_rules_that_make_no_sense(options: dict) -> None:
     with pytest.raises(SchemaMismatch):
+        Selection(**options)
+
+
+def kept(table: pd.DataFrame, **rules: object) -> tuple[list[int], dict[str, int]]:
+    """Return the objid that rules alone keep, and what they count."""
+    free = {"max_mag": None, "exclude_types": (), "primary_only": False} | rules
+    selected = select(table, Selection(**free))
+    return selected.table["objid"].tolist(), dict(selected.dropped)
+
+
+def test_types_to_include(table: pd.DataFrame) -> None:
+    assert kept(table, include_types=("EXP", "DEV")) == (
+        [0, 2],
+        {"no_position": 1, "type_PSF": 1, "type_SER": 1, "type_DUP": 1},
+    )
+
+
+def test_number_of_exposures(table: pd.DataFrame) -> None:
+    table["nobs_g"] = [3.0, 3, 1, 3, 3, 3]
+    table["nobs_r"] = [2.0, 0, 2, 2, np.nan, 2]
+    table["nobs_z"] = 9.0
+    assert kept(table, min_nobs=2) == (
+        [0, 3],
+        {"no_position": 1, "nobs_g_below_2": 1, "nobs_r_below_2": 1, "nobs_r_unknown": 1},
+    )
+    assert kept(table, min_nobs=(("g", 2),))[0] == [0, 1, 3, 4]
+    with pytest.raises(SchemaMismatch, match="band i"):
+        kept(table, min_nobs=(("i", 1),))
+
+
+def test_bits_of_the_catalogue(table: pd.DataFrame) -> None:
+    table["maskbits"] = [0.0, 2.0, 4096.0, np.nan, 2.0 + 4096.0, 0.0]
+    assert kept(table, exclude_maskbits=("BRIGHT", 12)) == (
+        [0],
+        {"no_position": 1, "maskbits_BRIGHT": 2, "maskbits_GALAXY": 1, "maskbits_unknown": 1},
+    )
+    assert kept(table)[0] == [0, 1, 2, 3, 4]
+
+
+def test_listed_objects_only(table: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("brickid,objid\n1,3\n1,0\n2,1\n")
+    assert kept(table, objects_from=str(path)) == ([0, 3], {"no_position": 1, "not_listed": 3})
+
+
+def test_cells_of_the_sky(table: pd.DataFrame) -> None:
+    everywhere = tuple(range(12))
+    assert kept(table, healpix=everywhere, healpix_order=0)[0] == [0, 1, 2, 3, 4]
+    assert kept(table, healpix=(4,), healpix_order=0)[0] == [0, 1, 2, 3, 4]  # centre at (0, 0)
+    assert kept(table, healpix=(6,), healpix_order=0) == (
+        [],
+        {"no_position": 1, "outside_healpix": 5},
+    )
+
+
+def test_files_that_a_selection_refers_to(tmp_path: Path) -> None:
+    moc, cells, sweeps = tmp_path / "a.fits", tmp_path / "cells.txt", tmp_path / "sweep"
+    sweeps.mkdir()
+    wanted = [moc, cells, sweeps / "sweep-000m005-005p000.fits"]
+    for path in (*wanted, sweeps / "README"):
+        path.touch()
+    rule = Selection(moc=str(moc), healpix=str(cells), objects_from=str(sweeps))
+    assert external_files(rule) == tuple(wanted)
+    assert external_files(Selection(healpix=(1,), healpix_order=0)) == ()
+    with pytest.raises(BrickNotFound, match="absent.csv is not there"):
+        external_files(Selection(objects_from=str(tmp_path / "absent.csv")))
+
+
+def test_a_selection_survives_json_and_comes_back_from_toml() -> None:
+    text = """
+    max_mag = 19.0
+    include_types = ["EXP", "DEV"]
+    exclude_types = []
+    min_nobs = [["g", 2], ["z", 1]]
+    exclude_maskbits = ["BRIGHT", 11]
+    healpix = [1, 2]
+    healpix_order = 3
+    """
+    rule = TypeAdapter(Selection).validate_python(tomllib.loads(text))
+    assert rule.min_nobs == (("g", 2), ("z", 1))
+    assert rule.exclude_maskbits == ("BRIGHT", 11)
+    assert TypeAdapter(Selection).validate_json(json.dumps(asdict(rule))) == rule
+    assert TypeAdapter(Selection).validate_python({"min_nobs": 2, "healpix": "a.txt"}).min_nobs == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"include_types": ("STAR",)}, "include_types"),
+        ({"include_types": ("PSF",)}, "included and excluded"),
+        ({"exclude_maskbits": ("HALO",)}, "HALO"),
+        ({"exclude_maskbits": (24,)}, "24"),
+        ({"healpix": (1,)}, "healpix_order"),
+        ({"healpix": (), "healpix_order": 1}, "healpix"),
+        ({"healpix_order": 30}, "healpix_order 30"),
+        ({"match_arcsec": 0.0}, "match_arcsec"),
+    ],
+)
+def test_other_rules_that_make_no_sense(options: dict, word: str) -> None:
+    with pytest.raises(SchemaMismatch, match=word):
         Selection(**options)

@@ -97,6 +97,23 @@ def test_transmission_from_ebv(tiny: TinyBrick) -> None:
     assert any("computed from EBV" in note for note in tractor.notes)
 
 
+def test_what_a_catalogue_lacks_is_told(tiny: TinyBrick) -> None:
+    tractor = read_tractor(tiny.write_tractor(), BRICK, (*BANDS, "i"))
+    assert "catalogue without fluxes in band i: stored as missing" in tractor.notes
+    missing = next(note for note in tractor.notes if "fiberflux" in note)
+    assert "flux_i" not in missing
+    assert "ebv" not in missing
+    assert tractor.table["flux_i"].isna().all()
+
+
+def test_bits_by_the_names_in_the_header(tiny: TinyBrick) -> None:
+    table = tiny.table()
+    table["maskbits"] = np.array([1 << 3, 1 << 12, 0], np.int32)
+    assert read(tiny, table).table["maskbits"].tolist() == [8.0, 4096.0, 0.0]
+    table.meta["MBIT_3"] = "BRIGHT"
+    assert read(tiny, table).table["maskbits"].tolist() == [2.0, 4096.0, 0.0]
+
+
 def test_primary_from_the_borders(tiny: TinyBrick) -> None:
     table = tiny.table()
     table.remove_column("brick_primary")
@@ -128,7 +145,7 @@ def test_an_empty_catalogue_is_no_error(tiny: TinyBrick) -> None:
 
 
 def test_tables_that_are_no_catalogue(tiny: TinyBrick) -> None:
-    with pytest.raises(SchemaMismatch, match="no column objid, type"):
+    with pytest.raises(SchemaMismatch, match="no column objid, type.*DR1 to DR10 have them"):
         read(tiny, Table({"RA": [1.0], "DEC": [1.0]}))
     path = tiny.write_tractor()
     path.write_bytes(path.read_bytes()[:-3000])
