@@ -182,8 +182,12 @@ def _band_cards(kind: str, band: str) -> fits.Header:
 
 
 def _summary(prepared: BrickScene, catalogue: Table) -> dict[str, object]:
-    """Return the row of the region table; nexp is the number of EXP sources, nexp_g exposures."""
+    """Return the row of the region table, which is about primary sources.
+
+    nexp is the number of EXP sources, nexp_g of exposures; depths are AB magnitudes of 5 sigma.
+    """
     brick = prepared.scene.window.brick
+    catalogue = catalogue[np.asarray(catalogue["brick_primary"], bool)]
     kinds = np.asarray(catalogue["type"]).astype(str)
     row: dict[str, object] = {
         "brickname": brick.brickname,
@@ -204,5 +208,6 @@ def _summary(prepared: BrickScene, catalogue: Table) -> dict[str, object]:
         row[f"psfsize_{band}"] = exposures.width
         for depth in ("psfdepth", "galdepth"):
             values = np.asarray(catalogue[f"{depth}_{band}"])
-            row[f"{depth}_{band}"] = float(np.median(values)) if values.size else 0.0
+            ivar = float(np.median(values)) if values.size else 0.0
+            row[f"{depth}_{band}"] = 22.5 - 2.5 * np.log10(5.0 / np.sqrt(ivar)) if ivar > 0 else 0.0
     return row
