@@ -2,13 +2,13 @@
 
 from prefect import flow
 
-from flows.parameters import ImageFolderConfig, IngestConfig
+from flows.parameters import ImageFolderConfig, IngestConfig, IngestRun
 from tasks.brick_sources import open_bricks
 from tasks.bricks import close_ingest, ingest_lock, ingest_partition, partitions
 from tasks.changes import find_changes
 from tasks.cluster import open_cluster
 from tasks.image_source import ImageSource
-from tasks.ingest_request import IngestRequest, IngestRun
+from tasks.ingest_request import IngestRequest
 from tasks.labels import import_image_labels
 from tasks.receipts import new_log
 from tasks.references import Receipt
@@ -46,7 +46,9 @@ def ingest_bricks(
     request = IngestRequest(
         store=settings.store_path,
         survey=f"{release}/{region}",
-        source=open_bricks(settings, source, (release, region), config or IngestConfig()),
+        source=open_bricks(
+            settings, source, (release, region), config or IngestConfig(), run.fetch
+        ),
         log=new_log(settings, f"{release}/{region}"),
         again=run.again,
     )

@@ -11,19 +11,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from storage.brick import IngestConfig
+from storage.fetch import FetchConfig
 from storage.image_folder import ImageFolderConfig
 from storage.splits import SplitConfig
 from tasks.errors import BadConfiguration
 from tasks.finetuning import DownstreamConfig
 from tasks.pretraining import PretrainConfig
+from tasks.references import Reference
 
 __all__ = [
     "DownstreamConfig",
+    "FetchConfig",
     "ImageFolderConfig",
     "IngestConfig",
+    "IngestRun",
     "PretrainConfig",
     "SplitConfig",
     "read_config",
@@ -44,8 +48,32 @@ def forbid_unknown_keys(cls: type) -> None:
                 forbid_unknown_keys(inner)
 
 
-for _config in (IngestConfig, ImageFolderConfig, SplitConfig, DownstreamConfig, PretrainConfig):
+for _config in (
+    IngestConfig,
+    FetchConfig,
+    ImageFolderConfig,
+    SplitConfig,
+    DownstreamConfig,
+    PretrainConfig,
+):
     forbid_unknown_keys(_config)
+
+
+class IngestRun(Reference):
+    """How an ingest runs; what it makes is decided by the `IngestConfig`.
+
+    `bricks_per_commit` bricks become visible together; a killed run loses at most these. `again`
+    ingests bricks that are unchanged, or withdrawn, once more. `brick_list` is a file of brick
+    names. `tag` names the snapshot that the run leads to; by default it gets a running number.
+    `fetch` says how hard a remote source may be pressed. A remote source needs room to stage
+    `bricks_per_commit` bricks.
+    """
+
+    bricks_per_commit: int = Field(default=64, ge=1)
+    again: bool = False
+    brick_list: str | None = None
+    tag: str | None = None
+    fetch: FetchConfig | None = None
 
 
 def read_config(

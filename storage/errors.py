@@ -13,7 +13,8 @@
     ├── RepositoryFull     (OSError)            the disk of the store is full
     └── NothingToDo                             the request selects no work; not a failure
 
-Every message says what is wrong, where, and what to do about it.
+`storage.fetch.errors` adds what can go wrong with a transfer. Every message says what is wrong,
+where, and what to do about it.
 """
 
 

@@ -1,8 +1,8 @@
-"""File names, constants and release layouts of the DESI Legacy Imaging Surveys.
+"""File names and constants of the DESI Legacy Imaging Surveys.
 
-This module knows where a file of a brick is and what a release contains. It opens no file; readers
-are `storage.coadds` and `storage.tractor`. Sources: legacysurvey.org, pages "files" and "catalogs"
-of DR8 to DR10.
+This module finds the files of a brick on disk, in canonical and other layouts. It opens no file;
+readers are `storage.coadds` and `storage.tractor`. What a release contains is `storage.layouts`.
+Sources: legacysurvey.org, pages "files" and "catalogs" of DR8 to DR10.
 """
 
 import os
@@ -32,42 +32,6 @@ BAND_KINDS = ("image", "invvar", "nexp", "psfsize")
 REGIONS = frozenset({"north", "south"})
 BRICK_NAME = re.compile(r"\d{4}[pm]\d{3}")
 _SUFFIXES = (".fits.fz", ".fits", ".fits.gz")
-
-
-@dataclass(frozen=True)
-class ReleaseLayout:
-    """What one release contains in one region.
-
-    ``release_codes`` are the values of the catalogue column RELEASE; ``maskbits_dtype`` is the
-    type of the pixel map of mask bits.
-    """
-
-    release: str
-    region: str
-    release_codes: tuple[int, ...]
-    bands: tuple[str, ...]
-    maskbits_dtype: str
-
-    @property
-    def survey_key(self) -> str:
-        """Zarr group path of the survey, "<release>/<region>"."""
-        return f"{self.release}/{self.region}"
-
-
-LAYOUTS: Mapping[tuple[str, str], ReleaseLayout] = MappingProxyType(
-    {
-        (layout.release, layout.region): layout
-        for layout in (
-            ReleaseLayout("dr8", "south", (8000,), ("g", "r", "z"), "int16"),
-            ReleaseLayout("dr8", "north", (8001,), ("g", "r", "z"), "int16"),
-            # 9012: 1,691 bricks of DR9 south that were run again
-            ReleaseLayout("dr9", "south", (9010, 9012), ("g", "r", "z"), "int16"),
-            ReleaseLayout("dr9", "north", (9011,), ("g", "r", "z"), "int16"),
-            # 10002: 598 SUB_BLOB bricks of DR10.1
-            ReleaseLayout("dr10", "south", (10000, 10002), ("g", "r", "i", "z"), "int32"),
-        )
-    }
-)
 
 
 @dataclass(frozen=True)

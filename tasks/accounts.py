@@ -4,7 +4,6 @@ from typing import Any
 
 from storage.brick_ledger import BrickRecord
 from storage.brick_rows import NO_ROWS, RowRange
-from storage.errors import ChecksumMismatch, InconsistentBrick
 from storage.schema import BrickState
 from tasks.references import Outcome, UnitReceipt
 from tasks.sources import UnitCutouts, UnitPlan
@@ -14,11 +13,6 @@ _STATES = {
     "failed": (BrickState.FAILED, Outcome.FAILED),
     "quarantined": (BrickState.QUARANTINED, Outcome.QUARANTINED),
 }
-
-
-def status_of(error: BaseException) -> str:
-    """Return "quarantined" for files that contradict one another, "failed" for all the rest."""
-    return "quarantined" if isinstance(error, ChecksumMismatch | InconsistentBrick) else "failed"
 
 
 def account_of(found: UnitCutouts) -> dict[str, Any]:

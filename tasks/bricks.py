@@ -26,6 +26,7 @@ from storage.brick_store import (
     write_cutouts,
 )
 from storage.errors import RepositoryFull
+from storage.fetch import StagingFull
 from storage.repository import (
     fork,
     merge,
@@ -37,13 +38,13 @@ from storage.repository import (
 from storage.schema import BrickState
 from storage.snapshot_tags import SURVEY_METADATA, tag_newest
 from storage.survey_group import record_configuration
-from tasks.accounts import account_of, outcome_of, present, status_of, unread
+from tasks.accounts import account_of, outcome_of, present, unread
 from tasks.cluster import connect, run_units
 from tasks.ingest_request import IngestRequest
 from tasks.progress import report
 from tasks.receipts import append_units, close_log
 from tasks.references import Receipt, UnitReceipt
-from tasks.sources import UnitPlan
+from tasks.sources import UnitPlan, broken_plan
 
 WAIT_SECONDS = 900.0  # for another survey's ingest, or a withdrawal, to make its commit
 Outcomes = dict[str, tuple[BrickRecord, UnitReceipt]]
@@ -140,7 +141,9 @@ def _plan(client: Client, request: IngestRequest, names: tuple[str, ...]) -> lis
     units = [(request, name) for name in names]
     for count, (index, result) in enumerate(run_units(client, survey_unit, units), 1):
         name = names[index]
-        plans[name] = failed_plan(name, result) if isinstance(result, BaseException) else result
+        if isinstance(result, StagingFull):
+            raise result
+        plans[name] = broken_plan(name, result) if isinstance(result, BaseException) else result
         report("units planned", count, len(names))
     return [plans[name] for name in names]
 
@@ -211,7 +214,7 @@ def _write_pending(
                 outcomes[plan.name] = outcome_of(plan, rows[plan.name], digest, result.account)
             else:
                 _stop_when_full(request, result)
-                outcomes[plan.name] = unread(failed_plan(plan.name, result, plan), digest)
+                outcomes[plan.name] = unread(broken_plan(plan.name, result, plan), digest)
             report("bricks written", count, len(ready))
         merge(session, forks)
         records = [record for record, _ in outcomes.values()]
@@ -243,12 +246,6 @@ def _changed(session: icechunk.Session, survey: str, records: list[BrickRecord])
 def _failures(receipt: dict[str, Any]) -> tuple[Any, ...]:
     """Return the accounts of failure in a receipt: itself, or the last one of a brick kept."""
     return receipt, receipt.get("last_failure")
-
-
-def failed_plan(name: str, error: BaseException, plan: UnitPlan | None = None) -> UnitPlan:
-    """Return the plan of a unit that could not be planned, or not be read as planned."""
-    known = plan or UnitPlan(name, 0, "", 0, "failed")
-    return replace(known, status=status_of(error), reason=f"{type(error).__name__}: {error}")
 
 
 @task(name="ingest-receipt", cache_policy=NO_CACHE)

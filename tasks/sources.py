@@ -6,12 +6,13 @@ and reads it whole (`read`). Sources are small and frozen: they travel to worker
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import xarray as xr
 
 from storage.brick import BrickCutouts, BrickPlan
+from storage.errors import ChecksumMismatch, InconsistentBrick
 from storage.schema import SurveyLayout
 
 
@@ -89,6 +90,17 @@ class Source(Protocol):
         ...
 
 
+def broken_plan(name: str, error: BaseException, plan: UnitPlan | None = None) -> UnitPlan:
+    """Return the plan of a unit that could not be planned, or not be read as planned.
+
+    Its status is "quarantined" where files contradict one another, "failed" for all the rest.
+    """
+    contradict = isinstance(error, ChecksumMismatch | InconsistentBrick)
+    known = plan or UnitPlan(name, 0, "", 0, "failed")
+    status = "quarantined" if contradict else "failed"
+    return replace(known, status=status, reason=f"{type(error).__name__}: {error}")
+
+
 def unit_plan(plan: BrickPlan) -> UnitPlan:
     """Return what storage says of a brick, or of a block, as the plan of a unit."""
     return UnitPlan(
@@ -113,4 +125,6 @@ def unit_cutouts(found: BrickCutouts) -> UnitCutouts:
         notes=tuple(found.notes),
         verification=found.verification,
         files=dict(found.files),
+        quality=dict(found.quality),
+        neighbours=dict(found.neighbours),
     )

@@ -93,8 +93,7 @@ def ingest(
     Running it again writes only what is new or has changed.
     """
     from flows.ingest import ingest_bricks
-    from flows.parameters import IngestConfig, read_config
-    from tasks.ingest_request import IngestRun
+    from flows.parameters import IngestConfig, IngestRun, read_config
 
     overrides = {
         "bands": tuple(bands) if bands else None,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from distributed import LocalCluster
 from prefect.settings import (
     PREFECT_LOCAL_STORAGE_PATH,
     PREFECT_SERVER_ANALYTICS_ENABLED,
@@ -28,6 +29,21 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         prefect_test_harness(server_startup_timeout=START_SECONDS),
     ):
         yield
+
+
+@pytest.fixture(scope="session")
+def cluster(prefect_server: None) -> Iterator[LocalCluster]:
+    """Run two Dask workers for the whole session."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local:
+        yield local
+
+
+@pytest.fixture
+def home(cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a new home, set in the environment together with the session's cluster."""
+    monkeypatch.setenv("BRICKYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BRICKYARD_SCHEDULER", cluster.scheduler_address)
+    return tmp_path / "home"
 
 
 @pytest.fixture(scope="session")

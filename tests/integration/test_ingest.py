@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from distributed import LocalCluster
 
 from flows.ingest import ingest_bricks, ingest_images
 from storage.batches import read_cutouts
@@ -33,17 +32,9 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> SyntheticRelease:
     return write_synthetic_release(tmp_path_factory.mktemp("pristine"), TINY)
 
 
-@pytest.fixture(scope="module")
-def scheduler(prefect_server: None):
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
-        yield cluster.scheduler_address
-
-
 @pytest.fixture
-def damaged(pristine: SyntheticRelease, scheduler: str, tmp_path, monkeypatch) -> Path:
+def damaged(pristine: SyntheticRelease, home: Path, tmp_path) -> Path:
     """Return a copy of the release, without checksum lists, that a test may damage."""
-    monkeypatch.setenv("BRICKYARD_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("BRICKYARD_SCHEDULER", scheduler)
     root = tmp_path / "release"
     shutil.copytree(pristine.root, root)
     for path in root.rglob("*.sha256sum"):

@@ -4,7 +4,7 @@ import pytest
 from tiny_bricks import BRICK, TinyBrick
 
 from storage.errors import BrickNotFound, StorageError
-from storage.legacysurvey import LAYOUTS, coadd_path, locate_brick_files, region_bricks_path
+from storage.legacysurvey import coadd_path, locate_brick_files
 
 NAME = BRICK.brickname
 
@@ -67,10 +67,3 @@ def test_missing_bricks(tmp_path: Path, name: str) -> None:
 def test_missing_root(tmp_path: Path) -> None:
     with pytest.raises(BrickNotFound, match="not a folder"):
         locate_brick_files(tmp_path / "none", NAME)
-
-
-def test_layouts_are_keyed_by_release_and_region() -> None:
-    assert LAYOUTS["dr10", "south"].bands == ("g", "r", "i", "z")
-    assert LAYOUTS["dr9", "north"].survey_key == "dr9/north"
-    path = region_bricks_path("root", "dr10", "south")
-    assert path == Path("root/south/survey-bricks-dr10-south.fits.gz")

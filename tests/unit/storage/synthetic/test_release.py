@@ -193,7 +193,9 @@ def test_tables_of_bricks(tiny_synthetic: SyntheticRelease) -> None:
     assert set(tiny_synthetic.bricknames) < set(sky["BRICKNAME"])
     assert tuple(region["brickname"]) == tiny_synthetic.bricknames
     for row, brick in zip(region, (0, 1), strict=True):
-        kinds = np.asarray(catalogue(tiny_synthetic, brick)["type"]).astype(str)
+        table = catalogue(tiny_synthetic, brick)
+        primary = table[np.asarray(table["brick_primary"], bool)]
+        kinds = np.asarray(primary["type"]).astype(str)
         assert row["nexp"] == (kinds == "EXP").sum()  # EXP sources, not exposures
         assert row["nexp_g"] >= 1
 

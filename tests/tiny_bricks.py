@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
 
 from storage.bricks import Brick, brick_from_name, brick_wcs
 from storage.checksums import file_sha256
@@ -18,7 +19,11 @@ SIZE = 120
 
 @dataclass
 class TinyBrick:
-    """A brick with point sources of one pixel at known places (y, x)."""
+    """A brick with point sources of one pixel at known places (y, x).
+
+    Its image is the middle of the brick, or with ``origin`` the part of the official image that
+    starts at that (y, x).
+    """
 
     root: Path
     brick: Brick = BRICK
@@ -28,6 +33,15 @@ class TinyBrick:
     fluxes: tuple[float, ...] = (50.0, 40.0, 30.0)
     types: tuple[str, ...] = ("EXP", "DEV", "SER")
     images: dict[str, np.ndarray] = field(default_factory=dict)
+    origin: tuple[int, int] | None = None
+
+    @property
+    def wcs(self) -> WCS:
+        if self.origin is None:
+            return brick_wcs(self.brick, self.size)
+        wcs = brick_wcs(self.brick)
+        wcs.wcs.crpix = wcs.wcs.crpix - np.array(self.origin[::-1])
+        return wcs
 
     def write(self) -> "TinyBrick":
         self.write_coadds()
@@ -49,7 +63,7 @@ class TinyBrick:
     def write_coadd(
         self, kind: str, band: str | None, data: np.ndarray, cards: dict | None = None
     ) -> Path:
-        header = brick_wcs(self.brick, self.size).to_header()
+        header = self.wcs.to_header()
         header.update({"BRICKNAM": self.brick.brickname, "DRVERSIO": 10000} | (cards or {}))
         path = coadd_path(self.root, self.brick.brickname, kind, band)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +76,7 @@ class TinyBrick:
 
     def table(self) -> Table:
         y, x = (np.array(values) for values in zip(*self.places, strict=True))
-        ra, dec = pixel_to_sky(brick_wcs(self.brick, self.size), y, x)
+        ra, dec = pixel_to_sky(self.wcs, y, x)
         number = len(self.places)
         table = Table(
             {
