@@ -18,15 +18,17 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from storage.bricks import Brick, brick_wcs
-from storage.errors import IncompleteBrick, SchemaMismatch
-from storage.fits_files import image_shape, read_image
-from storage.legacysurvey import (
-    AB_ZERO_POINT,
-    BRICK_SIZE_PIXELS,
-    PIXEL_SCALE_ARCSEC,
-    BrickFiles,
+from storage.bricks import Brick
+from storage.coadd_headers import (
+    check_one_brick,
+    check_projections,
+    check_zero_point,
+    checked_wcs,
+    run_cards,
 )
+from storage.errors import IncompleteBrick
+from storage.fits_files import Box, read_image, read_image_header
+from storage.legacysurvey import BrickFiles
 from storage.maskbits import standard_bits
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,6 @@ _UNITS = {
     "maskbits": "bits",
     "psfsize": "arcsec",
 }
-_WCS_KEYS = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
 
 
 def read_coadds(
@@ -56,6 +57,7 @@ def read_coadds(
     bands: Sequence[str],
     extras: Sequence[str] = (),
     threads: int = READ_THREADS,
+    box: Box | None = None,
 ) -> xr.Dataset:
     """Read the coadds of a brick.
 
@@ -71,6 +73,8 @@ def read_coadds(
         What else to read: the median PSF width of each band, and the map of good exposures.
     threads : int
         Files decoded at a time.
+    box : (slice, slice), optional
+        Rows and columns to read, not more; the result is a coadd of that size.
 
     Returns
     -------
@@ -79,8 +83,9 @@ def read_coadds(
         [1/nanomaggy^2], 0 without data; ``maskbits`` (y, x) int32 in the bits of `MaskBit`;
         ``psfsize`` (band,) float32 [arcsec] and ``nexp`` (band, y, x) int16 if asked for.
         Attributes: ``brickname``, ``wcs`` (header text, see `wcs_of`), ``release_code`` (0 where
-        the header has none), ``missing_bands``, ``notes`` (sentences for the receipt). A missing
-        band is 0 with invvar 0.
+        the header has none), ``cards`` (`run_cards` of the first image), ``full_shape`` of the
+        files, ``missing_bands``, ``with_data`` and ``not_finite`` (pixels by band), ``notes``
+        (sentences for the receipt). A missing band is 0 with invvar 0.
 
     Raises
     ------
@@ -88,6 +93,8 @@ def read_coadds(
         When no asked band has both image and invvar.
     SchemaMismatch
         When shapes or projections differ, or do not show the brick.
+    InconsistentBrick
+        When a header names another brick.
     CorruptFile
         When a file is truncated or damaged.
     """
@@ -95,31 +102,46 @@ def read_coadds(
     if not present:
         raise IncompleteBrick(_nothing_to_read(files, bands))
     notes = _notes_on_files(files, bands, present)
-    pixels = _allocate(image_shape(files.image[present[0]]), bands, extras)
+    full_shape, _ = read_image_header(files.image[present[0]])
+    pixels = _allocate(_shape_in(full_shape, box), bands, extras)
     jobs = _jobs(files, bands, present, extras)
+    paths = [job.path for job in jobs]
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        headers = list(pool.map(lambda job: _read_into(pixels, job), jobs))
-        indices = [bands.index(band) for band in present]
-        cleaned = list(pool.map(lambda index: _clean(pixels, index), indices))
-    notes += [
-        f"band {band}: {note}"
-        for band, found in zip(present, cleaned, strict=True)
-        for note in found
-    ]
+        headers = list(pool.map(lambda job: _read_into(pixels, job, box), jobs))
+        cleaned = list(pool.map(lambda band: _clean(pixels, bands.index(band)), present))
+    found = dict(zip(present, cleaned, strict=True))
+    notes += [f"band {band}: {note}" for band in present for note in found[band].notes]
     notes += _finish_maskbits(pixels, jobs, headers)
-    _check_projections(jobs, headers)
-    wcs = _checked_wcs(jobs[0].path, headers[0], brick, pixels["image"].shape[1:])
+    notes += check_one_brick(paths, headers, brick)
+    check_projections(paths, headers)
+    wcs = checked_wcs(paths[0], headers[0], brick, full_shape)
     return xr.Dataset(
         {name: (_DIMS[name], pixels[name], {"units": _UNITS[name]}) for name in pixels},
         coords={"band": list(bands)},
         attrs={
             "brickname": brick.brickname,
-            "wcs": wcs.to_header_string(),
+            "wcs": _moved(wcs, box).to_header_string(),
             "release_code": int(headers[0].get("RELEASE", headers[0].get("DRVERSIO", 0))),
+            "cards": run_cards(headers[0]),
+            "full_shape": full_shape,
             "missing_bands": [band for band in bands if band not in present],
+            "with_data": {band: found[band].filled if band in found else 0 for band in bands},
+            "not_finite": {band: found[band].not_finite if band in found else 0 for band in bands},
             "notes": notes,
         },
     )
+
+
+def coadd_frame(
+    files: BrickFiles, brick: Brick, bands: Sequence[str]
+) -> tuple[WCS, tuple[int, int]]:
+    """Return projection and shape of a brick's coadds from one header; raises as `read_coadds`."""
+    present = [band for band in bands if band in files.image and band in files.invvar]
+    if not present:
+        raise IncompleteBrick(_nothing_to_read(files, bands))
+    path = files.image[present[0]]
+    shape, header = read_image_header(path)
+    return checked_wcs(path, header, brick, shape), shape
 
 
 def wcs_of(coadds: xr.Dataset) -> WCS:
@@ -167,26 +189,47 @@ def _allocate(
     return pixels
 
 
-def _read_into(pixels: dict[str, NDArray[Any]], job: _Job) -> fits.Header:
+def _read_into(pixels: dict[str, NDArray[Any]], job: _Job, box: Box | None) -> fits.Header:
     if job.kind == "psfsize":
         data, header = read_image(job.path)
         if (data > 0).any():
             pixels["psfsize"][job.index] = np.median(data[data > 0])
         return header
     if job.kind == "maskbits":
-        return read_image(job.path, "MASKBITS", out=pixels["maskbits"])[1]
-    _, header = read_image(job.path, out=pixels[job.kind][job.index])
-    zero_point = header.get("MAGZERO", AB_ZERO_POINT)
-    if job.kind == "image" and zero_point != AB_ZERO_POINT:
-        raise SchemaMismatch(
-            f"{job.path}: MAGZERO is {zero_point}, nanomaggies have {AB_ZERO_POINT}; convert the "
-            "file to nanomaggies"
-        )
+        return read_image(job.path, "MASKBITS", pixels["maskbits"], box)[1]
+    _, header = read_image(job.path, None, pixels[job.kind][job.index], box)
+    if job.kind == "image":
+        check_zero_point(job.path, header)
     return header
 
 
-def _clean(pixels: dict[str, NDArray[Any]], index: int) -> list[str]:
-    """Take the weight of pixels that are no numbers, in place; return what to note."""
+def _shape_in(full: tuple[int, int], box: Box | None) -> tuple[int, int]:
+    if box is None:
+        return full
+    rows, columns = (
+        len(range(*part.indices(length))) for part, length in zip(box, full, strict=True)
+    )
+    return rows, columns
+
+
+def _moved(wcs: WCS, box: Box | None) -> WCS:
+    """Return the projection of what is read: a box does not start at the first pixel."""
+    if box is not None:
+        wcs.wcs.crpix = wcs.wcs.crpix - np.array([box[1].start, box[0].start])
+    return wcs
+
+
+@dataclass(frozen=True)
+class _Cleaned:
+    """Pixels of a band with weight, and those that were no numbers."""
+
+    filled: int
+    not_finite: int
+    notes: tuple[str, ...]
+
+
+def _clean(pixels: dict[str, NDArray[Any]], index: int) -> _Cleaned:
+    """Take the weight of pixels that are no numbers, in place."""
     not_finite = negative = filled = 0
     image, invvar = pixels["image"][index], pixels["invvar"][index]
     for row in range(0, len(image), _ROWS_AT_A_TIME):
@@ -207,7 +250,7 @@ def _clean(pixels: dict[str, NDArray[Any]], index: int) -> list[str]:
         notes.append(f"{negative} negative weights set to 0")
     if filled < 0.99 * image.size:
         notes.append(f"{filled / image.size:.1%} of the pixels have data")
-    return notes
+    return _Cleaned(filled, not_finite, tuple(notes))
 
 
 def _all_finite(values: NDArray[np.float32]) -> bool:
@@ -226,52 +269,6 @@ def _finish_maskbits(
             names = ", ".join(unknown)
             return [f"maskbits: bits without a name here are dropped: {names}"] if unknown else []
     return ["no maskbits file: every pixel counts as unmasked"]
-
-
-def _check_projections(jobs: Sequence[_Job], headers: Sequence[fits.Header]) -> None:
-    """Refuse files whose projection is not that of the first one."""
-    reference = headers[0]
-    for job, header in zip(jobs, headers, strict=True):
-        shared = (key for key in _WCS_KEYS if key in reference and key in header)
-        if any(abs(header[key] - reference[key]) > 1e-3 * abs(_scale(key)) for key in shared):
-            raise SchemaMismatch(
-                f"{job.path}: its projection differs from that of {jobs[0].path.name}; fetch the "
-                "files of one release"
-            )
-
-
-def _scale(key: str) -> float:
-    """Return what one pixel is in the unit of a WCS card."""
-    return 1.0 if key.startswith("CRPIX") else PIXEL_SCALE_ARCSEC / 3600.0
-
-
-def _checked_wcs(path: Path, header: fits.Header, brick: Brick, shape: tuple[int, int]) -> WCS:
-    """Return the projection of the header, which must show (a part of) the brick at its scale."""
-    named = str(header.get("BRICKNAM", header.get("BRICK", brick.brickname))).strip()
-    if named != brick.brickname:
-        raise SchemaMismatch(
-            f"{path}: its header says brick {named}; put the file where it belongs"
-        )
-    if "CTYPE1" not in header:
-        if shape == (BRICK_SIZE_PIXELS, BRICK_SIZE_PIXELS):
-            return brick_wcs(brick)  # the geometry is official, so nothing is guessed
-        raise SchemaMismatch(f"{path}: no WCS in the header of a partial coadd; fetch it again")
-    wcs = WCS(header, naxis=2)
-    scales = np.sqrt(np.abs(np.linalg.det(wcs.pixel_scale_matrix))) * 3600.0
-    if abs(scales / PIXEL_SCALE_ARCSEC - 1.0) > 1e-3 or "TAN" not in str(header["CTYPE1"]):
-        raise SchemaMismatch(
-            f"{path}: {header['CTYPE1']} with {scales:.4f} arcsec a pixel; coadds are TAN with "
-            f"{PIXEL_SCALE_ARCSEC}, resample the image"
-        )
-    east = np.mod(wcs.wcs.crval[0] - brick.ra + 180.0, 360.0) - 180.0
-    offset = np.hypot(east * np.cos(np.radians(brick.dec)), wcs.wcs.crval[1] - brick.dec)
-    if offset * 3600.0 > PIXEL_SCALE_ARCSEC:
-        raise SchemaMismatch(
-            f"{path}: its tangent point is {offset * 3600.0:.1f} arcsec from the centre of brick "
-            f"{brick.brickname}; check that the file is a coadd of this brick"
-        )
-    wcs.array_shape = shape
-    return wcs
 
 
 def _nothing_to_read(files: BrickFiles, bands: Sequence[str]) -> str:

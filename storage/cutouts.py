@@ -37,22 +37,24 @@ class CutoutConfig:
     ----------
     size : int
         Side [pixel].
-    edge : {"drop", "pad"}
-        "drop": such an object gets no cutout (reason "edge"). "pad": outside the image, image and
-        invvar are 0 and maskbits NPRIMARY, unless less than ``min_inside`` of the area is inside.
+    edge : {"stitch", "drop", "pad"}
+        "stitch": what is outside comes from neighbouring bricks (`storage.stitching`); where they
+        are not there, no cutout. "drop": such an object gets no cutout (reason "edge"). "pad":
+        outside the image, image and invvar are 0 and maskbits NPRIMARY, unless less than
+        ``min_inside`` of the area is inside.
     min_inside : float
         Fraction of the area, used with "pad" only.
     """
 
     size: int = 152
-    edge: Literal["drop", "pad"] = "drop"
+    edge: Literal["stitch", "drop", "pad"] = "stitch"
     min_inside: float = 0.5
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise SchemaMismatch(f"cutout size {self.size}: give at least 1 pixel")
-        if self.edge not in ("drop", "pad"):
-            raise SchemaMismatch(f"edge policy {self.edge!r}: choose 'drop' or 'pad'")
+        if self.edge not in ("stitch", "drop", "pad"):
+            raise SchemaMismatch(f"edge policy {self.edge!r}: choose 'stitch', 'drop' or 'pad'")
         if not 0.0 < self.min_inside <= 1.0:
             raise SchemaMismatch(f"min_inside {self.min_inside}: give a fraction above 0, up to 1")
 
@@ -63,6 +65,27 @@ class Cutouts:
 
     dataset: xr.Dataset
     without: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where objects are on coadds.
+
+    Parameters
+    ----------
+    y, x : ndarray, shape (object,), float64
+        Zero-based position [pixel]; NaN without one.
+    inside : ndarray, shape (object,), float64
+        Fraction of the cutout's area that is on the image.
+    on_image, has_data : ndarray, shape (object,), bool
+        Whether the nearest pixel is on the image, and has weight in any band.
+    """
+
+    y: NDArray[np.float64]
+    x: NDArray[np.float64]
+    inside: NDArray[np.float64]
+    on_image: NDArray[np.bool_]
+    has_data: NDArray[np.bool_]
 
 
 def sky_to_pixel(
@@ -100,7 +123,7 @@ def cutout(image: NDArray[Any], y: float, x: float, size: int, fill: float = 0) 
     out = np.full((*image.shape[:-2], size, size), fill, image.dtype)
     rows, columns = (
         _overlap(start, size, length)
-        for start, length in zip(_starts(y, x, size), image.shape[-2:], strict=True)
+        for start, length in zip(first_pixel(y, x, size), image.shape[-2:], strict=True)
     )
     out[..., rows[1], columns[1]] = image[..., rows[0], columns[0]]
     return out
@@ -116,30 +139,58 @@ def cutout_objects(coadds: xr.Dataset, table: pd.DataFrame, config: CutoutConfig
     table : DataFrame
         With the object and catalogue columns of `storage.schema`.
     config : CutoutConfig
+        "stitch" is "drop" here, where nothing is known of neighbours; see `storage.stitching`.
 
     Returns
     -------
     Cutouts
-        ``dataset`` has image, invvar (object, band, y, x) float32, maskbits (object, y, x) int32,
-        the object columns, catalogue (object, column) float32 and coordinates band and column, in
-        the order of the table. Reasons in ``without``: "edge", and "no_data" for objects whose
-        central pixel has invvar 0 in every band.
+        ``dataset`` is what `cut_places` gives. Reasons in ``without``: "edge", and "no_data" for
+        objects whose central pixel has invvar 0 in every band.
     """
+    places = place_objects(coadds, table, config.size)
+    required = config.min_inside if config.edge == "pad" else 1.0
+    at_edge = ~(places.inside >= required)
+    no_data = ~at_edge & ~places.has_data
+    without = objids_by_reason(table, {"edge": at_edge, "no_data": no_data})
+    return Cutouts(cut_places(coadds, table, places, ~(at_edge | no_data), config.size), without)
+
+
+def place_objects(coadds: xr.Dataset, table: pd.DataFrame, size: int) -> Places:
+    """Find the objects of a table on coadds, for cutouts of ``size`` pixels."""
     y, x = sky_to_pixel(wcs_of(coadds), table["ra"], table["dec"])
-    inside = _inside_fraction(y, x, config.size, coadds["maskbits"].shape)
-    required = 1.0 if config.edge == "drop" else config.min_inside
-    at_edge = ~(inside >= required)
-    no_data = ~at_edge & ~_has_data(coadds["invvar"].to_numpy(), y, x)
+    shape = coadds["maskbits"].shape
+    on_image = np.ones(len(y), bool)
+    for position, length in zip((y, x), shape, strict=True):
+        on_image &= (position >= -0.5) & (position < length - 0.5)
+    inside = _inside_fraction(y, x, size, shape)
+    return Places(y, x, inside, on_image, _has_data(coadds["invvar"].to_numpy(), y, x))
+
+
+def objids_by_reason(
+    table: pd.DataFrame, reasons: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, tuple[int, ...]]:
+    """Return the objid of the rows of each reason; reasons without a row are left out."""
     objid = table["objid"].to_numpy()
-    reasons = {"edge": at_edge, "no_data": no_data}
-    without = {
-        reason: tuple(int(value) for value in objid[wrong])
-        for reason, wrong in reasons.items()
-        if wrong.any()
+    return {
+        reason: tuple(int(value) for value in objid[rows])
+        for reason, rows in reasons.items()
+        if rows.any()
     }
-    keep = ~(at_edge | no_data)
-    dataset = _dataset(coadds, table[keep], (y[keep], x[keep]), config.size)
-    return Cutouts(dataset, without)
+
+
+def cut_places(
+    coadds: xr.Dataset, table: pd.DataFrame, places: Places, keep: NDArray[np.bool_], size: int
+) -> xr.Dataset:
+    """Cut the rows ``keep`` of a table; outside the image, pixels are 0 and maskbits NPRIMARY.
+
+    Returns
+    -------
+    Dataset
+        image, invvar (object, band, y, x) float32, maskbits (object, y, x) int32, the object
+        columns, catalogue (object, column) float32 and coordinates band and column, in the order of
+        the table.
+    """
+    return _dataset(coadds, table[keep], (places.y[keep], places.x[keep]), size)
 
 
 def _dataset(
@@ -183,7 +234,7 @@ def _stack(
     return out
 
 
-def _starts(y: float, x: float, size: int) -> tuple[int, int]:
+def first_pixel(y: float, x: float, size: int) -> tuple[int, int]:
     """Return the image pixel of a cutout's first pixel: nearest pixel, halves up."""
     return int(np.floor(y + 0.5)) - size // 2, int(np.floor(x + 0.5)) - size // 2
 

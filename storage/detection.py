@@ -19,7 +19,7 @@ from storage.coadds import wcs_of
 from storage.cutouts import pixel_to_sky
 from storage.errors import StorageError
 from storage.legacysurvey import PIXEL_SCALE_ARCSEC
-from storage.maskbits import usable_pixels
+from storage.mask_policy import MASK_POLICIES, MaskPolicy
 from storage.schema import catalogue_columns
 from storage.tractor import ObjectType
 
@@ -44,7 +44,10 @@ class DetectionConfig:
 
 
 def detect_sources(
-    coadds: xr.Dataset, brick: Brick, config: DetectionConfig | None = None
+    coadds: xr.Dataset,
+    brick: Brick,
+    config: DetectionConfig | None = None,
+    policy: MaskPolicy = MASK_POLICIES["legacy"],
 ) -> pd.DataFrame:
     """Find sources on the inverse-variance weighted mean of the bands.
 
@@ -55,6 +58,8 @@ def detect_sources(
     brick : Brick
         Decides which sources are primary.
     config : DetectionConfig, optional
+    policy : MaskPolicy
+        Whose bad pixels are left out.
 
     Returns
     -------
@@ -64,7 +69,7 @@ def detect_sources(
     config = config or DetectionConfig()
     invvar = coadds["invvar"].to_numpy()
     weight = invvar.sum(axis=0)
-    usable = usable_pixels(coadds["maskbits"].to_numpy(), weight)
+    usable = policy.usable(coadds["maskbits"].to_numpy(), weight)
     if not usable.any():
         return _table(coadds, brick, np.zeros(0, dtype=[("x", "f8"), ("y", "f8")]), {})
     total = (coadds["image"].to_numpy() * invvar).sum(axis=0)

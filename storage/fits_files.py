@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 
 from storage.errors import BrickNotFound, CorruptFile, SchemaMismatch, StorageError
 
+Box = tuple[slice, slice]  # rows and columns of an image
+
 _BLOCK = 2880  # FITS block size [bytes]
 
 
 def read_image(
-    path: Path, extname: str | None = None, out: NDArray[Any] | None = None
+    path: Path,
+    extname: str | None = None,
+    out: NDArray[Any] | None = None,
+    box: Box | None = None,
 ) -> tuple[NDArray[Any], fits.Header]:
     """Read the first two-dimensional image of a file: HDU 1 of ``.fits.fz``, else the primary one.
 
@@ -30,25 +35,29 @@ def read_image(
         Take the HDU of this name where there is one.
     out : ndarray, shape (y, x), optional
         Where to put the pixels, converted to its type.
+    box : (slice, slice), optional
+        Rows and columns to read; of a tile-compressed image only their tiles are decoded.
 
     Returns
     -------
     data : ndarray, shape (y, x), native byte order
     header : Header
+        Of the whole image.
     """
     check_complete(path)
     try:
         with fits.open(path, memmap=False) as hdus:
             chosen = _choose(path, hdus, extname)
+            data = chosen.data if box is None else chosen.section[box]
             if out is None:
-                data = np.asarray(chosen.data)
+                data = np.asarray(data)
                 return data.astype(data.dtype.newbyteorder("="), copy=False), chosen.header
-            if out.shape != chosen.shape:
+            if out.shape != data.shape:
                 raise SchemaMismatch(
-                    f"{path}: shape {chosen.shape}, other coadds of the brick have {out.shape}; "
+                    f"{path}: shape {data.shape}, other coadds of the brick have {out.shape}; "
                     "all coadds of a brick have one shape, fetch the brick again"
                 )
-            out[...] = chosen.data
+            out[...] = data
             return out, chosen.header
     except StorageError:
         raise
@@ -56,13 +65,13 @@ def read_image(
         raise _corrupt(path, f"{type(error).__name__}: {error}") from error
 
 
-def image_shape(path: Path) -> tuple[int, int]:
-    """Return the shape of what `read_image` reads, from its header alone."""
+def read_image_header(path: Path) -> tuple[tuple[int, int], fits.Header]:
+    """Return shape and header of what `read_image` reads, without its pixels."""
     check_complete(path)
     try:
         with fits.open(path, memmap=False) as hdus:
-            shape = _choose(path, hdus, None).shape
-            return int(shape[0]), int(shape[1])
+            chosen = _choose(path, hdus, None)
+            return (int(chosen.shape[0]), int(chosen.shape[1])), chosen.header
     except StorageError:
         raise
     except Exception as error:  # as in read_image
@@ -89,6 +98,18 @@ def read_table(path: Path) -> tuple[NDArray[Any], fits.Header]:
     except Exception as error:  # as in read_image
         raise _corrupt(path, f"{type(error).__name__}: {error}") from error
     raise SchemaMismatch(f"{path}: no table in any HDU; give a tractor catalogue")
+
+
+def read_table_header(path: Path) -> fits.Header:
+    """Return the header that `read_table` returns, without the rows."""
+    check_complete(path)
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            header = hdus[1].header.copy()
+            header.extend(hdus[0].header, unique=True)
+            return header
+    except Exception as error:  # as in read_image
+        raise _corrupt(path, f"{type(error).__name__}: {error}") from error
 
 
 def count_rows(path: Path) -> int:

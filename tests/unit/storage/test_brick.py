@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from astropy.io import fits
 from tiny_bricks import BRICK, TinyBrick
 
 from storage.brick import (
+    UNKNOWN,
     IngestConfig,
     brick_fingerprint,
     config_digest,
@@ -21,10 +23,13 @@ from storage.errors import (
     ChecksumMismatch,
     CorruptFile,
     IncompleteBrick,
+    InconsistentBrick,
     SchemaMismatch,
     StorageError,
 )
 from storage.legacysurvey import coadd_path, tractor_path
+from storage.mask_policy import MASK_POLICIES
+from storage.maskbits import MaskBit
 from storage.schema import SurveyLayout
 from storage.selection import Selection
 from storage.validation import validate
@@ -70,7 +75,7 @@ def test_digest_follows_the_files_and_not_the_folder(tiny: TinyBrick, tmp_path: 
     after = survey_brick(tiny.root, NAME, CONFIG)
     assert after.digest != before.digest
     assert after.fingerprint != before.fingerprint
-    assert brick_fingerprint(tiny.root, NAME, CONFIG.bands) == after.fingerprint
+    assert brick_fingerprint(tiny.root, NAME, CONFIG) == after.fingerprint
 
 
 def test_configuration_digest() -> None:
@@ -125,11 +130,115 @@ def test_nothing_selected_is_empty(tiny: TinyBrick) -> None:
     assert plan.status == "empty"
 
 
+def test_what_detection_would_find_is_unknown_and_nothing_is_decoded(
+    tiny: TinyBrick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tractor_path(tiny.root, NAME).unlink()
+    config = replace(CONFIG, detect_missing_catalogue=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("storage.brick.read_coadds", None)
+        plan = survey_brick(tiny.root, NAME, config)
+    assert (plan.status, plan.n_objects) == ("ready", UNKNOWN)
+    assert plan.digest == read_brick(tiny.root, NAME, config=config).digest
+    path = coadd_path(tiny.root, NAME, "image", "g").parent
+    shutil.rmtree(path)
+    assert survey_brick(tiny.root, NAME, config).reason.startswith("BrickNotFound")
+
+
 def test_coadds_missing_beside_a_catalogue(tiny: TinyBrick) -> None:
     shutil.rmtree(coadd_path(tiny.root, NAME, "image", "g").parent)
     assert survey_brick(tiny.root, NAME, CONFIG).reason.startswith("IncompleteBrick")
     with pytest.raises(IncompleteBrick, match="images: none"):
         read_brick(tiny.root, NAME, config=CONFIG)
+
+
+def test_a_catalogue_of_another_run_is_quarantined_or_noted(tiny: TinyBrick) -> None:
+    for band in tiny.bands:
+        tiny.write_coadd("image", band, tiny.images[band], {"RUNDATE": "2022-06-29"})
+    table = tiny.table()
+    table.meta["RUNDATE"] = "2023-08-01"
+    tiny.write_tractor(table)
+    with pytest.raises(InconsistentBrick, match="run date 2023-08-01, the coadds' 2022-06-29"):
+        read_brick(tiny.root, NAME, config=CONFIG)
+    found = read_brick(tiny.root, NAME, config=replace(CONFIG, on_mismatch="note"))
+    assert found.dataset.sizes["object"] == 2
+    assert any("contradicts the coadds" in note for note in found.notes)
+
+
+def test_coadds_of_another_brick_are_quarantined(tiny: TinyBrick) -> None:
+    tiny.write_coadd("invvar", "r", tiny.images["r"] ** 2, {"BRICKNAM": "0001p000"})
+    with pytest.raises(InconsistentBrick, match="invvar-r.*says brick 0001p000"):
+        read_brick(tiny.root, NAME, config=CONFIG)
+
+
+def test_a_changed_file_is_quarantined_in_the_plan(tiny: TinyBrick) -> None:
+    listed = tiny.write_checksums()
+    lines = listed.read_text().splitlines()
+    listed.write_text("\n".join(lines[1:]))  # not complete, so the plan reads the files
+    tiny.write_coadd("invvar", "z", np.full((tiny.size, tiny.size), 4.0, np.float32))
+    plan = survey_brick(tiny.root, NAME, CONFIG)
+    assert plan.status == "quarantined"
+    assert plan.reason.startswith("ChecksumMismatch")
+
+
+def test_extinction_is_stored_and_not_applied(tiny: TinyBrick) -> None:
+    found = read_brick(tiny.root, NAME, config=CONFIG).dataset
+    columns = found["catalogue"].sel(column=["ebv", "mw_transmission_g"]).values
+    assert columns == pytest.approx(np.array([[0.05, 0.9]] * 2, np.float32))
+    row, column = (round(place) - 8 for place in tiny.places[0])
+    expected = tiny.images["g"][row : row + 16, column : column + 16]
+    assert (found["image"].values[0, 0] == expected).all()
+
+
+def test_masked_pixels_keep_their_weight(tiny: TinyBrick) -> None:
+    tiny.write_coadd("maskbits", None, np.full((tiny.size, tiny.size), 2, np.int16))
+    for policy in MASK_POLICIES:
+        found = read_brick(tiny.root, NAME, config=replace(CONFIG, mask_policy=policy)).dataset
+        assert (found["invvar"].values == 1e4).all()
+        assert (found["maskbits"].values == 2).all()
+
+
+def test_the_mask_policy_decides_what_is_detected(tiny: TinyBrick) -> None:
+    tractor_path(tiny.root, NAME).unlink()
+    image = np.zeros((tiny.size, tiny.size), np.float32)
+    image[57:63, 57:63] = 5.0
+    for band in tiny.bands:
+        tiny.write_coadd("image", band, image)
+    tiny.write_coadd("maskbits", None, np.full(image.shape, int(MaskBit.MEDIUM), np.int16))
+    selection = Selection(max_mag=None)
+    config = replace(CONFIG, detect_missing_catalogue=True, selection=selection)
+    counts = {
+        policy: read_brick(
+            tiny.root, NAME, config=replace(config, mask_policy=policy)
+        ).dataset.sizes["object"]
+        for policy in MASK_POLICIES
+    }
+    assert counts == {"legacy": 0, "strict": 0, "none": 1}
+    digests = {config_digest(replace(config, mask_policy=policy)) for policy in MASK_POLICIES}
+    assert len(digests) == 3
+    unused = {config_digest(replace(CONFIG, mask_policy=policy)) for policy in MASK_POLICIES}
+    assert len(unused) == 1
+
+
+def test_the_quality_of_a_brick_fits_into_a_receipt(tiny: TinyBrick) -> None:
+    image = tiny.images["r"].copy()
+    image[3, 4] = np.nan
+    tiny.write_coadd("image", "r", image)
+    quality = read_brick(tiny.root, NAME, config=CONFIG).quality
+    assert json.loads(json.dumps(quality)) == quality
+    assert quality["objects"] == 3
+    bands = quality["bands"]
+    assert bands["r"]["not_finite"] == pytest.approx(1 / tiny.size**2)
+    assert bands["r"]["with_data"] == pytest.approx(1 - 1 / tiny.size**2)
+    assert bands["g"]["with_data"] == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"on_mismatch": "ignore"}, {"mask_policy": "harsh"}, {"bands": ("g", "W2")}]
+)
+def test_settings_that_make_no_sense(options: dict) -> None:
+    with pytest.raises(SchemaMismatch):
+        IngestConfig(**options)
 
 
 @pytest.mark.parametrize("bands", [(), ("g", "g"), ("g", "W1")])

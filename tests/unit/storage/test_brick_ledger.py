@@ -55,9 +55,6 @@ def test_empty_is_done_and_failed_is_not(repository, layout, state, complete):
     assert is_complete(ledger(read_session(repository), SURVEY), "a", "d", "c") is complete
 
 
-
-
-
 @pytest.mark.parametrize("state", [BrickState.FAILED, BrickState.QUARANTINED])
 def test_failure_keeps_the_good_cutouts_and_says_so(repository, ingest, make_block, state):
     ingest(repository, {"a": make_block(3)})

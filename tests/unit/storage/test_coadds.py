@@ -7,8 +7,8 @@ from astropy.io import fits
 from tiny_bricks import BRICK, SIZE, TinyBrick
 
 from storage.bricks import brick_from_name, brick_wcs
-from storage.coadds import read_coadds, wcs_of
-from storage.errors import CorruptFile, IncompleteBrick, SchemaMismatch
+from storage.coadds import coadd_frame, read_coadds, wcs_of
+from storage.errors import CorruptFile, IncompleteBrick, InconsistentBrick, SchemaMismatch
 from storage.legacysurvey import coadd_path, locate_brick_files
 from storage.maskbits import MaskBit
 
@@ -20,7 +20,7 @@ def tiny(tmp_path: Path) -> TinyBrick:
     return TinyBrick(tmp_path).write()
 
 
-def read(tiny: TinyBrick, bands: tuple[str, ...] = BANDS, **options: tuple[str, ...]) -> xr.Dataset:
+def read(tiny: TinyBrick, bands: tuple[str, ...] = BANDS, **options: tuple) -> xr.Dataset:
     return read_coadds(locate_brick_files(tiny.root, BRICK.brickname), BRICK, bands, **options)
 
 
@@ -117,7 +117,6 @@ def test_a_truncated_file(tiny: TinyBrick) -> None:
 @pytest.mark.parametrize(
     ("cards", "message"),
     [
-        ({"BRICKNAM": "0001p000"}, "header says brick 0001p000"),
         ({"CRVAL1": BRICK.ra + 0.25}, "its tangent point is"),
         ({"PC1_1": 2e-4, "PC2_2": 2e-4, "CDELT1": 1.0, "CDELT2": 1.0}, "arcsec a pixel"),
         ({"MAGZERO": 25.0}, "MAGZERO is 25.0"),
@@ -130,6 +129,50 @@ def test_images_of_something_else(tiny: TinyBrick, cards: dict, message: str) ->
     tiny.write_coadd("maskbits", None, np.zeros((SIZE, SIZE), np.int32), cards)
     with pytest.raises(SchemaMismatch, match=message):
         read(tiny)
+
+
+def test_files_of_another_brick(tiny: TinyBrick) -> None:
+    tiny.write_coadd("maskbits", None, np.zeros((SIZE, SIZE), np.int16), {"BRICKNAM": "0001p000"})
+    with pytest.raises(InconsistentBrick, match="maskbits.*header says brick 0001p000"):
+        read(tiny)
+
+
+def test_files_of_several_runs_are_noted(tiny: TinyBrick) -> None:
+    tiny.write_coadd("image", "g", tiny.images["g"], {"LEGPIPEV": "DR10.0.1"})
+    tiny.write_coadd("image", "r", tiny.images["r"], {"LEGPIPEV": "DR10.0.2"})
+    notes = read(tiny).attrs["notes"]
+    assert len(notes) == 1
+    assert "image-r.fits.fz has pipeline version DR10.0.2, " in notes[0]
+
+
+def test_a_box_is_a_small_coadd(tiny: TinyBrick) -> None:
+    whole = read(tiny)
+    box = (slice(20, 70), slice(45, 90))
+    part = read(tiny, box=box)
+    for name in ("image", "invvar", "maskbits"):
+        assert (part[name].to_numpy() == whole[name].to_numpy()[..., *box]).all()
+    assert part.attrs["full_shape"] == (SIZE, SIZE)
+    x, y = wcs_of(part).all_world2pix(BRICK.ra, BRICK.dec, 0)
+    middle = (SIZE - 1) / 2
+    assert (float(y), float(x)) == pytest.approx((middle - 20, middle - 45), abs=1e-6)
+
+
+def test_a_frame_needs_no_pixels(tiny: TinyBrick) -> None:
+    files = locate_brick_files(tiny.root, BRICK.brickname)
+    wcs, shape = coadd_frame(files, BRICK, BANDS)
+    assert shape == (SIZE, SIZE)
+    assert wcs.wcs.crval.tolist() == wcs_of(read(tiny)).wcs.crval.tolist()
+    with pytest.raises(IncompleteBrick):
+        coadd_frame(files, BRICK, ("i",))
+
+
+def test_pixels_are_counted(tiny: TinyBrick) -> None:
+    image = tiny.images["r"].copy()
+    image[:2, :3] = np.nan
+    tiny.write_coadd("image", "r", image)
+    coadds = read(tiny, ("g", "r", "i"))
+    assert coadds.attrs["not_finite"] == {"g": 0, "r": 6, "i": 0}
+    assert coadds.attrs["with_data"] == {"g": SIZE**2, "r": SIZE**2 - 6, "i": 0}
 
 
 def test_files_that_do_not_fit_one_another(tiny: TinyBrick) -> None:

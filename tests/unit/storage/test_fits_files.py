@@ -7,7 +7,14 @@ from astropy.table import Table
 from tiny_bricks import TinyBrick
 
 from storage.errors import BrickNotFound, CorruptFile, SchemaMismatch
-from storage.fits_files import check_complete, count_rows, image_shape, read_image, read_table
+from storage.fits_files import (
+    check_complete,
+    count_rows,
+    read_image,
+    read_image_header,
+    read_table,
+    read_table_header,
+)
 
 DATA = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -19,7 +26,7 @@ def compressed(tmp_path: Path) -> Path:
 
 def test_image_of_a_compressed_and_of_a_plain_file(tmp_path: Path, compressed: Path) -> None:
     data, header = read_image(compressed)
-    assert data.shape == image_shape(compressed) == (120, 120)
+    assert data.shape == read_image_header(compressed)[0] == (120, 120)
     assert data.dtype.isnative
     assert header["BRICKNAM"] == "1238p245"
     plain = tmp_path / "plain.fits.fz"  # DR9 has uncompressed files with this suffix
@@ -49,7 +56,7 @@ def test_pixels_go_where_they_are_wanted(tmp_path: Path) -> None:
 def test_truncated_files_are_corrupt(compressed: Path, fraction: float) -> None:
     content = compressed.read_bytes()
     compressed.write_bytes(content[: int(len(content) * fraction)])
-    for read in (check_complete, read_image, image_shape):
+    for read in (check_complete, read_image, read_image_header):
         with pytest.raises(CorruptFile, match="fetch it again"):
             read(compressed)
 
@@ -81,3 +88,35 @@ def test_files_of_another_kind(tmp_path: Path, compressed: Path) -> None:
         read_table(image)
     with pytest.raises(CorruptFile):
         count_rows(image)
+
+
+def test_a_box_of_a_compressed_image(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).normal(size=(120, 130)).astype(np.float32)
+    hdu = fits.CompImageHDU(image, compression_type="GZIP_1", quantize_level=0.0)
+    path = tmp_path / "image.fits.fz"
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    plain = tmp_path / "image.fits"
+    fits.PrimaryHDU(image).writeto(plain)
+    box = (slice(7, 60), slice(100, 130))
+    for name in (path, plain):
+        assert (read_image(name, box=box)[0] == image[box]).all()
+        out = np.zeros((53, 30))
+        read_image(name, None, out, box)
+        assert (out == image[box]).all()
+        with pytest.raises(SchemaMismatch):
+            read_image(name, None, np.zeros((53, 31)), box)
+    assert read_image_header(path)[0] == (120, 130)
+
+
+def test_the_header_of_a_table_has_that_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "table.fits"
+    primary = fits.PrimaryHDU()
+    primary.header["RUNDATE"] = "2022-06-29"
+    table = fits.BinTableHDU(np.zeros(3, [("a", "f4")]))
+    table.header["TR_VER"] = 1
+    fits.HDUList([primary, table]).writeto(path)
+    header = read_table_header(path)
+    assert (header["RUNDATE"], header["TR_VER"], header["NAXIS2"]) == ("2022-06-29", 1, 3)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(CorruptFile, match="table.fits"):
+        read_table_header(path)
