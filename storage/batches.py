@@ -43,7 +43,7 @@ class Batch:
 
     @property
     def image(self) -> npt.NDArray[np.float32]:
-        """Return the pixels, float32: exact within 1/50 of their noise."""
+        """Return the pixels, float32: within 1/32,000 of their noise."""
         return self.pixels["image"]
 
     @property

@@ -26,14 +26,17 @@ from storage.brick_ledger import (
 )
 from storage.brick_rows import RowRange, allocate, valid_rows
 from storage.errors import SchemaMismatch
-from storage.rounding import split_image
+from storage.rounding import round_image
 from storage.schema import (
     OBJECT_COLUMNS,
+    PIXEL_ARRAYS,
     SHARD_ROWS,
     BrickState,
     SurveyLayout,
-    survey_specs,
+    object_specs,
+    shape_of,
 )
+from storage.shard_writer import ShardWriter
 from storage.survey_group import create_survey, read_layout
 from storage.validation import validate
 
@@ -82,9 +85,12 @@ def write_cutouts(
     validate(dataset, layout)
     length = arrays.get_array(group, "objid").shape[0]
     _check_range(rows, dataset.sizes["object"], length)
+    _write_objects(group, layout, rows, dataset)
+    pixels = {name: arrays.get_array(group, name) for name in PIXEL_ARRAYS}
+    writer = ShardWriter(session, pixels)
     for first in range(0, rows.rows, SHARD_ROWS):
         block = dataset.isel(object=slice(first, first + SHARD_ROWS))
-        _write_shard(group, layout, rows.start + first, block)
+        writer.write(rows.start + first, _shard_pixels(block))
 
 
 def read_objects(
@@ -138,20 +144,16 @@ def _check_range(rows: RowRange, n_objects: int, length: int) -> None:
         )
 
 
-def _write_shard(group: zarr.Group, layout: SurveyLayout, start: int, block: xr.Dataset) -> None:
-    values = _shard_values(block)
-    for spec in survey_specs(layout):
-        array = arrays.get_array(group, spec.name)
-        shard = values[spec.name]
-        if len(shard) < SHARD_ROWS:
-            shard = np.full((SHARD_ROWS, *array.shape[1:]), spec.fill, dtype=spec.dtype)
-            shard[: len(values[spec.name])] = values[spec.name]
-        array[start : start + SHARD_ROWS] = shard
+def _write_objects(
+    group: zarr.Group, layout: SurveyLayout, rows: RowRange, dataset: xr.Dataset
+) -> None:
+    lengths = layout.lengths()
+    for spec in object_specs():
+        values = np.full(shape_of(spec, lengths, rows.rows), spec.fill, dtype=spec.dtype)
+        values[: dataset.sizes["object"]] = dataset[spec.name].values
+        arrays.get_array(group, spec.name)[rows.start : rows.stop] = values
 
 
-def _shard_values(block: xr.Dataset) -> dict[str, npt.NDArray[Any]]:
-    names = ("invvar", "maskbits", *OBJECT_COLUMNS, "catalogue")
-    values: dict[str, npt.NDArray[Any]] = {name: block[name].values for name in names}
-    image, excess = split_image(block["image"].values, values["invvar"])
-    n_excess = np.count_nonzero(excess, axis=(1, 2, 3))
-    return values | {"image": image, "image_excess": excess, "n_excess": n_excess}
+def _shard_pixels(block: xr.Dataset) -> dict[str, npt.NDArray[Any]]:
+    values: dict[str, npt.NDArray[Any]] = {name: block[name].values for name in PIXEL_ARRAYS}
+    return values | {"image": round_image(values["image"], values["invvar"])}

@@ -13,7 +13,7 @@ from storage.errors import SchemaMismatch
 
 SCHEMA_VERSION = 2
 SHARD_ROWS = (
-    64  # 64 x 3 x 152 x 152 float16 = 9 MB: a good object size on disk and in object stores
+    64  # 64 x 3 x 152 x 152 float32, packed, are 14 MB: a good size on disk and in object stores
 )
 CHUNK_ROWS = 16  # measured: the smallest chunk that decodes at full speed (architecture.md, §0)
 # An append or update rewrites whole chunks, so the larger a value, the fewer rows a chunk.
@@ -145,22 +145,12 @@ def column_unit(column: str) -> str:
 
 
 def pixel_specs(unit: str) -> tuple[ArraySpec, ...]:
-    """Declare the arrays over pixels; ``image + image_excess`` is the true pixel."""
+    """Declare the arrays over pixels; ``image`` is rounded as `storage.rounding` says."""
     cube = ("object", "band", "y", "x")
     plane = ("object", "y", "x")
     inverse = "1" if unit == "jpeg intensity" else f"1/{unit}^2"
     return (
-        ArraySpec("image", cube, "float16", unit, CHUNK_ROWS, SHARD_ROWS, 0.0, "pixel values"),
-        ArraySpec(
-            "image_excess",
-            cube,
-            "float32",
-            unit,
-            CHUNK_ROWS,
-            SHARD_ROWS,
-            0.0,
-            "pixel value minus image, where float16 rounds by more than 1/50 of the pixel's noise",
-        ),
+        ArraySpec("image", cube, "float32", unit, CHUNK_ROWS, SHARD_ROWS, 0.0, "pixel values"),
         ArraySpec(
             "invvar", cube, "float32", inverse, CHUNK_ROWS, SHARD_ROWS, 0.0, "0 means no data"
         ),
@@ -181,7 +171,6 @@ def object_specs() -> tuple[ArraySpec, ...]:
         ArraySpec("ra", axis, "float64", "deg", rows, rows, nan, "right ascension (ICRS)"),
         ArraySpec("dec", axis, "float64", "deg", rows, rows, nan, "declination (ICRS)"),
         ArraySpec("type", axis, "uint8", "1", rows, rows, 255, "morphological type of the fit"),
-        ArraySpec("n_excess", axis, "int32", "1", rows, rows, 0, "pixels with an image_excess"),
         ArraySpec(
             "catalogue",
             ("object", "column"),

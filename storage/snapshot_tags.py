@@ -61,10 +61,11 @@ def tag_newest(repository: icechunk.Repository, survey_key: str, name: str | Non
     """
     if name is not None and _NAME.fullmatch(name) is None:
         raise StorageError(f"tag {name!r}: use letters, digits, '.', '_' and '-'")
-    tagged: dict[str, str] = {}
-    for tag, snapshot in list_tags(repository).items():
-        if tag.startswith(_prefix(survey_key)) or tag == name:
-            tagged[snapshot] = tag
+    tagged = {
+        snapshot: tag
+        for tag, snapshot in list_tags(repository).items()
+        if tag.startswith(_prefix(survey_key)) or tag == name
+    }
     changed, last = False, ""
     for info in _ancestors(repository):
         if info.id in tagged:

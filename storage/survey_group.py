@@ -113,7 +113,7 @@ def _layout_attributes(layout: SurveyLayout) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "layout": _comparable(layout),
-        "pixel": "image + image_excess; position (y, x) counts from 0 at pixel centres",
+        "pixel": "position (y, x) counts from 0 at pixel centres",
     }
 
 

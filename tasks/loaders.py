@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lvm.encoder import EncoderConfig
 from storage.batches import iterate_batches, read_cutouts
 from storage.brick_store import ledger, read_layout, valid_rows
 from storage.repository import SURVEY_REPOSITORY, open_repository, read_session
+from storage.schema import SHARD_ROWS
 from tasks.references import SnapshotRef
 
 Rows = npt.NDArray[np.int64]
 Columns = Mapping[str, npt.NDArray[Any]]
+Tensors = dict[str, torch.Tensor]
 
 
 def survey_path(store: str) -> Path:
@@ -84,7 +88,7 @@ class CutoutLoader:
         if limit and limit < len(rows):
             rows = np.sort(np.random.default_rng(seed).permutation(rows)[:limit])
         self.rows: Rows = np.asarray(rows, dtype=np.int64)
-        self._columns = dict(columns or {})
+        self.columns = dict(columns or {})
 
     def encoder_config(self, config: EncoderConfig) -> EncoderConfig:
         """Return `config` with the bands and the cutout size of the survey."""
@@ -103,5 +107,91 @@ class CutoutLoader:
         )
         for batch in found:
             places = np.searchsorted(self.rows, batch.rows)
-            extra = {name: values[places] for name, values in self._columns.items()}
+            extra = {name: values[places] for name, values in self.columns.items()}
             yield {**batch.pixels, "rows": batch.rows, **extra}
+
+
+class CutoutStream(IterableDataset[Tensors]):
+    """The batches of a `CutoutLoader` as tensors; made for `cutout_dataloader`.
+
+    Each worker process reads whole shards that no other reads, and opens the snapshot by itself.
+    """
+
+    def __init__(
+        self, loader: CutoutLoader, batch_size: int, *, shuffle: bool, num_workers: int
+    ) -> None:
+        self._snapshot, self._seed = loader.snapshot, loader.seed
+        self._rows, self._columns = loader.rows, loader.columns
+        self._batch_size, self._shuffle = batch_size, shuffle
+        self._shares = max(1, num_workers)
+        self.epoch = -1  # CutoutDataLoader counts
+
+    def __len__(self) -> int:
+        """Return the number of batches: the last one of every worker may be short."""
+        shares = [np.count_nonzero(self._share(number)) for number in range(self._shares)]
+        return sum(math.ceil(share / self._batch_size) for share in shares)
+
+    def __iter__(self) -> Iterator[Tensors]:
+        """Yield the batches of this process."""
+        worker = get_worker_info()
+        mine = self._share(worker.id if worker else 0)
+        columns = {name: values[mine] for name, values in self._columns.items()}
+        loader = CutoutLoader(self._snapshot, self._rows[mine], columns, seed=self._seed)
+        shuffle = np.random.default_rng((self._seed, self.epoch)) if self._shuffle else None
+        for batch in loader.batches(self._batch_size, shuffle):
+            yield {name: torch.from_numpy(values) for name, values in batch.items()}
+
+    def _share(self, number: int) -> npt.NDArray[np.bool_]:
+        shards = np.unique(self._rows // SHARD_ROWS, return_inverse=True)[1]
+        return np.asarray(shards % self._shares == number)
+
+
+class CutoutDataLoader(DataLoader[Tensors]):
+    """A torch DataLoader that tells its `CutoutStream` which epoch begins."""
+
+    def __iter__(self) -> Any:
+        """Start the next epoch; use one iterator at a time."""
+        self.dataset.epoch += 1  # type: ignore[attr-defined]
+        return super().__iter__()
+
+
+def cutout_dataloader(
+    loader: CutoutLoader,
+    batch_size: int,
+    *,
+    shuffle: bool = True,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> CutoutDataLoader:
+    """Return a torch DataLoader over every row of a loader, once an epoch.
+
+    Parameters
+    ----------
+    loader : CutoutLoader
+        Snapshot, rows, columns (numbers only) and seed.
+    batch_size : int
+        Cutouts a batch. The last batch, with workers the last of each, may be short.
+    shuffle : bool
+        Shuffle in blocks, otherwise in every epoch, but the same in the same epoch of another
+        DataLoader with the same seed and number of workers. Without it rows ascend.
+    num_workers : int
+        Processes that read. 0 reads in two threads of this process, which is faster unless
+        something else of the work holds Python's lock: workers copy every batch.
+    pin_memory : bool
+        Copy batches to page-locked memory, for a GPU.
+
+    Returns
+    -------
+    DataLoader
+        Of dicts of tensors: ``image`` (n, band, y, x) float32 [unit of the survey], ``invvar``
+        alike, ``maskbits`` (n, y, x) int32, ``rows`` (n,) int64, and the columns.
+    """
+    stream = CutoutStream(loader, batch_size, shuffle=shuffle, num_workers=num_workers)
+    return CutoutDataLoader(
+        stream,
+        batch_size=None,  # the stream makes batches
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        # A forked process would hold locks of threads that it does not have.
+        multiprocessing_context="spawn" if num_workers else None,
+    )

@@ -40,7 +40,7 @@ def make_block() -> MakeBlock:
         shape = (n_objects, len(BANDS), SIZE, SIZE)
         invvar = rng.uniform(100, 3000, shape).astype(np.float32)
         image = (rng.normal(size=shape) / np.sqrt(invvar)).astype(np.float32)
-        image[::2, :, SIZE // 2, SIZE // 2] += np.float32(33.333)  # bright: float16 is too coarse
+        image[::2, :, SIZE // 2, SIZE // 2] += np.float32(33.333)  # bright
         columns = catalogue_columns(BANDS)
         catalogue = rng.normal(size=(n_objects, len(columns))).astype(np.float32)
         return xr.Dataset(

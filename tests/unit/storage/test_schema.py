@@ -31,9 +31,9 @@ def test_bricks_own_whole_shards(objects, rows):
     assert padded_rows(objects) == rows
 
 
-def test_invvar_is_never_float16():
+def test_pixels_are_float32():
     specs = {spec.name: spec for spec in survey_specs(SurveyLayout(bands=("g", "r", "z")))}
-    assert specs["image"].dtype == "float16"
+    assert specs["image"].dtype == "float32"
     assert specs["invvar"].dtype == "float32"
     assert set(PIXEL_ARRAYS) | set(OBJECT_COLUMNS) <= set(specs)
 
