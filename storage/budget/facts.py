@@ -30,9 +30,9 @@ COUNTS_SLOPE = 0.4
 #: rules other than the magnitude are not known.
 BLIND_FACTOR = 2.0
 
-#: Stored bytes a pixel and band, without a measurement. Measured: 2.2 in a DR6 brick that is mostly
-#: blank, 3.8 in DR9 pixels, 5.0 in synthetic bricks; 7.3 are the bytes before compression.
-STORED_BYTES_PER_PIXEL = (2.2, 4.0, 5.5)
+#: Stored bytes a pixel and band, without a measurement: 6.1 in DR9 pixels (docs/decisions/0007);
+#: less where a brick is blank, more where invvar differs from pixel to pixel, 9.3 uncompressed.
+STORED_BYTES_PER_PIXEL = (3.5, 6.1, 8.0)
 #: Ledger, history and receipt of one brick [bytes], their later rewriting included.
 LEDGER_BYTES = 8_000.0
 #: One commit [bytes]: the manifests that it rewrites (13 arrays of at most 4,096 shards, half full,
