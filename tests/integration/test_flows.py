@@ -84,7 +84,7 @@ def cycle(home: Path, release: SyntheticRelease) -> Cycle:
 
 
 def test_every_brick_is_written_and_verified(cycle: Cycle):
-    assert cycle.receipt.counts == {"written": 2, "already_present": 0, "empty": 0, "failed": 0}
+    assert cycle.receipt.counts["written"] == cycle.receipt.total == 2
     assert {unit.name for unit in cycle.receipt.units} == set(cycle.release.bricknames)
     assert {unit.verification for unit in cycle.receipt.units} == {"verified"}
     assert cycle.receipt.objects > 30
