@@ -2,9 +2,11 @@
 
 from prefect import flow
 
+from flows.parameters import ForwardConfig
 from tasks.bricks import partitions
 from tasks.cluster import open_cluster
-from tasks.embedding import close_embedding, embed_partition, plan_embedding
+from tasks.embedding import EmbedRun, close_embedding, embed_partition, plan_embedding
+from tasks.receipts import new_log
 from tasks.references import EmbeddingsRef, EncoderRef, Receipt
 from tasks.settings import load_settings
 from tasks.snapshots import find_snapshot
@@ -16,6 +18,7 @@ def embed_survey(
     encoder: EncoderRef,
     snapshot_id: str | None = None,
     bricks_per_commit: int = 256,
+    forward: ForwardConfig | None = None,
 ) -> tuple[EmbeddingsRef, Receipt]:
     """Embed every object of a survey that this encoder has not embedded yet.
 
@@ -28,14 +31,15 @@ def embed_survey(
     snapshot_id : str, optional
         Snapshot of the cutouts; the newest by default.
     bricks_per_commit : int
-        Bricks whose embeddings become visible together.
+        Bricks whose embeddings become visible together; a killed run loses at most these.
+    forward : ForwardConfig, optional
+        Batch size, device, precision, compilation.
     """
     settings = load_settings()
     snapshot = find_snapshot(settings, survey, snapshot_id)
+    run = EmbedRun(snapshot, encoder, new_log(settings, survey), forward or ForwardConfig())
     names = plan_embedding(snapshot, encoder)
-    with open_cluster(settings) as scheduler:
-        parts = [
-            embed_partition(scheduler, snapshot, encoder, part)
-            for part in partitions(names, bricks_per_commit)
-        ]
-    return close_embedding(snapshot, encoder, tuple(unit for part in parts for unit in part))
+    with open_cluster(settings, needed=bool(names)) as scheduler:
+        for part in partitions(names, bricks_per_commit):
+            embed_partition(scheduler, run, part)
+    return close_embedding(run, names)

@@ -6,19 +6,15 @@ device and the precision are arguments. Reading and writing is the caller's.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from lvm.downstream.base import Columns, DownstreamModel
 from lvm.encoder import Encoder
+from lvm.forward import Embeddings, Forward, ForwardConfig, Rows, autocast
 from lvm.metrics import bootstrap_intervals
 from lvm.tensors import Batch, Tensors, rows_of, to_tensors
-from lvm.training import PRECISIONS
-
-Rows = np.ndarray[Any, np.dtype[np.int64]]
-Embeddings = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def embed(
@@ -41,14 +37,8 @@ def embed(
     rows (object,) int64 and embeddings (object, width) float32, one pair a batch, short last
     batch included
     """
-    encoder.to(device).eval()
-    start = 0
-    for batch in batches:
-        rows = rows_of(batch, start)
-        with torch.inference_mode(), _autocast(device, precision):
-            features = encoder.features(encoder.prepare(batch).inputs)
-        start += len(rows)
-        yield rows, features.float().cpu().numpy()
+    config = ForwardConfig(device=str(device), precision=precision)
+    yield from Forward(encoder, config).embed(batches)
 
 
 def predict(
@@ -124,14 +114,7 @@ def _outputs(
     for batch in batches:
         rows = rows_of(batch, start)
         tensors = to_tensors(batch, device)
-        with torch.inference_mode(), _autocast(device, precision):
+        with torch.inference_mode(), autocast(device, precision):
             output = model(tensors).float().cpu()
         start += len(rows)
         yield rows, output, {k: v.cpu() for k, v in tensors.items() if k not in _PIXELS}
-
-
-def _autocast(device: torch.device | str, precision: str) -> torch.autocast:
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is one of {sorted(PRECISIONS)}, not {precision!r}")
-    dtype = PRECISIONS[precision]
-    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)

@@ -5,13 +5,14 @@ per brick or partition and read the results as they come. Pixels never travel: w
 and references, and read and write by themselves.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dask
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, KilledWorker, as_completed
 
+from tasks.clusters import start_cluster
 from tasks.errors import TaskError
 from tasks.settings import Settings
 
@@ -22,7 +23,8 @@ T = TypeVar("T")
 DASK_CONFIG = {
     "distributed.admin.tick.limit": "60s",
     "distributed.worker.daemon": False,
-    "distributed.scheduler.worker-saturation": 1.1,
+    # A unit that waits on a worker that is busy with another is lost with that worker.
+    "distributed.scheduler.worker-saturation": 1.0,
     "distributed.comm.retry.count": 3,
 }
 
@@ -31,15 +33,19 @@ class SchedulerUnreachable(TaskError, ConnectionError):
     """No Dask scheduler answers at the configured address."""
 
 
+class NoWorkers(TaskError, TimeoutError):
+    """A scheduler answers, but has no worker to give work to."""
+
+
 @contextmanager
 def open_cluster(settings: Settings, *, needed: bool = True) -> Iterator[str]:
-    """Yield the address of a scheduler: the configured one, else a local cluster of processes.
+    """Yield the address of a scheduler that has workers.
 
     Parameters
     ----------
     settings : Settings
-        `scheduler` names an address; when it is empty, `workers` local processes are started and
-        stopped again on leaving.
+        `scheduler` names an address; when it is empty, a cluster of the kind `cluster` with
+        `workers` workers is started, and stopped again on leaving.
     needed : bool
         Where there is no work, start nothing and yield an empty address.
 
@@ -47,24 +53,18 @@ def open_cluster(settings: Settings, *, needed: bool = True) -> Iterator[str]:
     ------
     SchedulerUnreachable
         If the configured scheduler does not answer within `connect_timeout` seconds.
+    NoWorkers
+        If no worker has come within `worker_timeout` seconds.
     """
     if not needed:
         yield ""
         return
     if settings.scheduler:
-        with connect(settings.scheduler, settings.connect_timeout):
-            pass
+        _await_worker(settings.scheduler, settings)
         yield settings.scheduler
         return
-    with (
-        dask.config.set(DASK_CONFIG),
-        LocalCluster(
-            n_workers=settings.workers,
-            threads_per_worker=settings.threads_per_worker,
-            processes=True,
-            dashboard_address=":0",
-        ) as cluster,
-    ):
+    with dask.config.set(DASK_CONFIG), start_cluster(settings) as cluster:
+        _await_worker(cluster.scheduler_address, settings)
         yield cluster.scheduler_address
 
 
@@ -110,11 +110,39 @@ def run_units(
         The position of the unit and what the call returned, or the exception that it raised (a
         lost worker included): one bad unit never takes the others with it.
     """
+    calls = dict(enumerate(units))
+    suspects = []
+    for index, result in _results(client, function, calls):
+        if isinstance(result, KilledWorker):
+            suspects.append(index)
+        else:
+            yield index, result
+    # Workers died of one of these; the others waited in the same workers. Alone, each tells.
+    for index in suspects:
+        yield from _results(client, function, {index: calls[index]})
+
+
+def _results(
+    client: Client, function: Callable[..., T], calls: Mapping[int, tuple[Any, ...]]
+) -> Iterator[tuple[int, T | BaseException]]:
     futures = {
-        client.submit(function, *unit, pure=False, retries=1): index
-        for index, unit in enumerate(units)
+        client.submit(function, *arguments, pure=False, retries=1): index
+        for index, arguments in calls.items()
     }
     for future in as_completed(futures, loop=client.loop):
         error = future.exception()
         yield futures[future], (error if error is not None else future.result())
         future.release()
+
+
+def _await_worker(address: str, settings: Settings) -> None:
+    """Wait for the first worker: without one, work would be queued for ever and nobody told."""
+    with connect(address, settings.connect_timeout) as client:
+        try:
+            client.wait_for_workers(1, timeout=settings.worker_timeout)
+        except TimeoutError as error:
+            raise NoWorkers(
+                f"the scheduler at {address} has no worker after {settings.worker_timeout:g} s: "
+                "start one (`dask worker`), look into the job queue, or raise "
+                "BRICKYARD_WORKER_TIMEOUT"
+            ) from error

@@ -1,27 +1,27 @@
 """Embed the objects of a snapshot on Dask workers and commit the vectors with their provenance.
 
-A worker gets the rows of one brick, a snapshot and an encoder on disk; it reads the cutouts
-itself, writes vectors into its fork of the embedding repository and sends only the fork back.
+Only names, rows and forks travel: see `tasks.embedding_worker` for what a worker does. A partition
+of bricks is a commit; what a killed run did not commit is pending for the next.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import chain
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import icechunk
-import numpy as np
 import pandas as pd
+from distributed import Client
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from lvm.checkpoint import encoder_document, load_encoder
-from lvm.encoder import Encoder
-from lvm.inference import embed
+from lvm.checkpoint import encoder_document
+from lvm.forward import ForwardConfig
 from storage import embedding_store
-from storage.brick_store import RowRange, ledger, ledger_of, read_objects
+from storage.brick_store import RowRange, ledger, ledger_of
 from storage.embedding_store import EmbeddedBrick, EmbeddingLayout, embedding_group
+from storage.ledger_table import read_ledger
 from storage.repository import (
     EMBEDDING_REPOSITORY,
     fork,
@@ -32,9 +32,12 @@ from storage.repository import (
     transaction,
     writer_lock,
 )
+from storage.schema import BrickState
 from tasks.cluster import connect, run_units
-from tasks.loaders import CutoutLoader, open_snapshot
+from tasks.embedding_worker import Embedded, EmbedRequest, checked_encoder, embed_bricks
+from tasks.loaders import open_snapshot
 from tasks.progress import report
+from tasks.receipts import append_units, close_log
 from tasks.references import (
     EmbeddingsRef,
     EncoderRef,
@@ -44,17 +47,32 @@ from tasks.references import (
     UnitReceipt,
 )
 
-BATCH_SIZE = 64  # cutouts a forward pass: past this a CPU gains nothing (a GPU flow sets its own)
+# Bricks of together so many objects are one call to a worker: large enough that opening a snapshot
+# and filling the read-ahead cost nothing, small enough that a lost worker loses a minute of a CPU.
+CALL_OBJECTS = 4096
+CALLS_A_WORKER = 2  # at least, so that no worker waits long for the last one
+_PENDING_COLUMNS = ("state", "row_start", "rows", "n_objects", "content_digest", "config_digest")
 
 
 @dataclass(frozen=True)
-class EmbedRequest:
-    """What a worker needs to embed a brick; a few hundred bytes."""
+class EmbedRun:
+    """One run of the flow: what is embedded, by what, how, and where its receipts are logged."""
 
     snapshot: SnapshotRef
     encoder: EncoderRef
-    group: str
-    batch_size: int = BATCH_SIZE
+    log: str
+    forward: ForwardConfig = field(default_factory=ForwardConfig)
+
+    @property
+    def repository(self) -> Path:
+        """Return the folder of the embedding repository."""
+        return Path(self.snapshot.store) / EMBEDDING_REPOSITORY
+
+    @property
+    def request(self) -> EmbedRequest:
+        """Return what the workers of this run need."""
+        group = embedding_group(self.encoder.digest, self.snapshot.survey)
+        return EmbedRequest(self.snapshot, self.encoder, group, self.forward)
 
 
 @task(name="plan-embedding", cache_policy=NO_CACHE)
@@ -63,12 +81,12 @@ def plan_embedding(snapshot: SnapshotRef, encoder: EncoderRef) -> tuple[str, ...
 
     The arrays for them are created and lengthened here, in a commit of their own.
     """
-    survey_ledger = ledger(open_snapshot(snapshot), snapshot.survey)
-    model = _encoder(encoder.path, encoder.digest)
+    survey_ledger = ledger(open_snapshot(snapshot), snapshot.survey, _PENDING_COLUMNS)
+    model = checked_encoder(encoder)
     layout = EmbeddingLayout(
         encoder.digest, model.spec.width, encoder_document(model)["preprocess"]
     )
-    path = _repository_path(snapshot.store)
+    path = Path(snapshot.store) / EMBEDDING_REPOSITORY
     with writer_lock(path, what=f"plan embeddings of {snapshot.survey}"):
         repository = open_repository(path, create=True)
         with transaction(repository, f"rows for embeddings of {snapshot.survey}") as session:
@@ -77,107 +95,142 @@ def plan_embedding(snapshot: SnapshotRef, encoder: EncoderRef) -> tuple[str, ...
             rows = int(stop.max()) if len(stop) else 0
             embedding_store.reserve_rows(session, encoder.digest, snapshot.survey, rows)
             embedded = embedding_store.embedding_ledger(session, encoder.digest, snapshot.survey)
-            return tuple(embedding_store.pending(survey_ledger, embedded).index)
+            pending = embedding_store.pending(survey_ledger, embedded)
+            return tuple(pending.sort_values("row_start").index)
 
 
 @task(name="embed-partition", cache_policy=NO_CACHE)
-def embed_partition(
-    scheduler: str, snapshot: SnapshotRef, encoder: EncoderRef, bricknames: tuple[str, ...]
-) -> tuple[UnitReceipt, ...]:
+def embed_partition(scheduler: str, run: EmbedRun, bricknames: tuple[str, ...]) -> int:
     """Embed some bricks on the workers and commit them together.
 
-    A brick that fails, or whose worker is lost, costs only itself: it gets a `failed` receipt and
-    stays pending for the next run.
+    A brick that fails, or kills its worker, costs only itself: bricks that shared a failed call
+    are tried again one by one. What still fails gets a `failed` receipt and stays pending.
+
+    Returns
+    -------
+    int
+        The number of bricks: as many as there are names.
     """
-    group = embedding_group(encoder.digest, snapshot.survey)
-    request = EmbedRequest(snapshot, encoder, group)
+    snapshot, request = run.snapshot, run.request
     table = ledger_of(open_snapshot(snapshot), snapshot.survey, bricknames)
-    path = _repository_path(snapshot.store)
-    receipts, forks, done = [], [], []
-    with writer_lock(path, what=f"embed {snapshot.survey}"), connect(scheduler) as client:
-        repository = open_repository(path)
-        metadata = {"survey_snapshot": snapshot.snapshot_id, "encoder_digest": encoder.digest}
-        message = f"embeddings of {len(bricknames)} bricks of {snapshot.survey}"
+    message = f"embeddings of {len(bricknames)} bricks of {snapshot.survey}"
+    metadata = {"survey_snapshot": snapshot.snapshot_id, "encoder_digest": run.encoder.digest}
+    with (
+        writer_lock(run.repository, what=f"embed {snapshot.survey}"),
+        connect(scheduler) as client,
+    ):
+        repository = open_repository(run.repository)
         with transaction(repository, message, metadata) as session:
-            units = [(fork(session), request, name, _rows(table, name)) for name in bricknames]
-            for count, (index, result) in enumerate(run_units(client, embed_brick, units), 1):
-                name = bricknames[index]
-                if isinstance(result, BaseException):
-                    receipts.append(_failed(name, result))
-                else:
-                    forks.append(result)
-                    done.append(_embedded(table, name, snapshot.snapshot_id))
-                    receipts.append(_written(table, name))
-                report("bricks embedded", count, len(bricknames))
-            merge(session, forks)
-            embedding_store.record_embedded(session, group, done)
-    return tuple(receipts)
+            calls = Calls(client, session, request, table)
+            calls.run(calls_of(table, workers=len(client.ncores())))
+            calls.run([(name,) for name in calls.undecided])
+            merge(session, calls.forks)
+            done = [_embedded(table, name, snapshot.snapshot_id) for name in calls.done]
+            embedding_store.record_embedded(session, request.group, done)
+            metadata["made_on"] = calls.made_on
+    receipts = [_written(table, name) for name in calls.done]
+    receipts += [_failed(name, error) for name, error in calls.failed.items()]
+    append_units(run.log, receipts)
+    return len(receipts)
 
 
 @task(name="embedding-receipt", cache_policy=NO_CACHE)
-def close_embedding(
-    snapshot: SnapshotRef, encoder: EncoderRef, units: tuple[UnitReceipt, ...]
-) -> tuple[EmbeddingsRef, Receipt]:
+def close_embedding(run: EmbedRun, names: tuple[str, ...]) -> tuple[EmbeddingsRef, Receipt]:
     """Account for every brick of the snapshot: just embedded, embedded before, empty, failed.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The bricks that this run was to embed; their receipts are in the log already.
 
     Raises
     ------
     RuntimeError
         If the number of embeddings is not the number of objects: nothing may be lost unseen.
     """
-    survey_ledger = ledger(open_snapshot(snapshot), snapshot.survey)
-    named = {unit.name for unit in units}
-    before = (_before(survey_ledger, name) for name in survey_ledger.index if name not in named)
-    repository = open_repository(_repository_path(snapshot.store))
+    snapshot, columns = run.snapshot, ("state", "n_objects")
+    survey_ledger = ledger(open_snapshot(snapshot), snapshot.survey, columns)
+    others = survey_ledger[~survey_ledger.index.isin(names)]
+    append_units(run.log, _before(others))
+    repository = open_repository(run.repository)
     reference = EmbeddingsRef(
         store=snapshot.store,
         survey=snapshot.survey,
-        encoder_digest=encoder.digest,
+        encoder_digest=run.encoder.digest,
         snapshot_id=snapshot_id(repository),
         survey_snapshot_id=snapshot.snapshot_id,
     )
-    receipt = Receipt.of(snapshot.survey, reference.snapshot_id, chain(units, before))
-    failed = {unit.name for unit in units if unit.outcome is Outcome.FAILED}
-    _check_counts(reference, survey_ledger, failed)
+    receipt = close_log(run.log, snapshot.survey, reference.snapshot_id)
+    _check_counts(reference, survey_ledger, receipt)
     return reference, receipt
 
 
-def embed_brick(
-    session: icechunk.ForkSession, request: EmbedRequest, brickname: str, rows: RowRange
-) -> icechunk.ForkSession:
-    """Embed one brick; runs on a worker.
+class Calls:
+    """The calls to workers of one partition, and what came of each brick.
 
-    Returns
-    -------
-    ForkSession
-        The fork that was given, with the vectors of the brick written.
+    Attributes
+    ----------
+    forks : the sessions that hold what was written
+    done : bricks that are embedded
+    failed : what became of the others, by brickname
+    undecided : those of the failed that shared a call, of which any may be the cause
     """
-    snapshot = request.snapshot
-    ids = read_objects(
-        open_snapshot(snapshot), snapshot.survey, bricknames=[brickname], catalogue=False
-    )
-    loader = CutoutLoader(snapshot, ids["row"].to_numpy())
-    encoder = _encoder(request.encoder.path, request.encoder.digest)
-    vectors = [vector for _, vector in embed(encoder, loader.batches(request.batch_size))]
-    embedding_store.write_embeddings(session, request.group, rows, np.concatenate(vectors), ids)
-    return session
+
+    def __init__(
+        self, client: Client, session: icechunk.Session, request: EmbedRequest, table: pd.DataFrame
+    ) -> None:
+        self._client, self._session, self._request = client, session, request
+        self._table = table
+        self.forks: list[icechunk.ForkSession] = []
+        self.done: list[str] = []
+        self.failed: dict[str, BaseException] = {}
+        self.undecided: list[str] = []
+        self._devices: Counter[str] = Counter()
+
+    def run(self, calls: Iterable[tuple[str, ...]]) -> None:
+        """Call the workers, each time with some bricks, and wait for all answers."""
+        named = list(calls)
+        units = [
+            (fork(self._session), self._request, {name: _rows(self._table, name) for name in names})
+            for names in named
+        ]
+        for index, result in run_units(self._client, embed_bricks, units):
+            if isinstance(result, Embedded):
+                self.forks.append(result.session)
+                self.done += named[index]
+                self._devices[f"{result.device} {result.precision}"] += result.objects
+                for name in named[index]:
+                    self.failed.pop(name, None)
+            else:
+                self.failed |= dict.fromkeys(named[index], result)
+                self.undecided += named[index] if len(named[index]) > 1 else ()
+            report("bricks embedded", len(self.done), len(self._table))
+
+    @property
+    def made_on(self) -> dict[str, int]:
+        """Return how many objects each kind of device and precision embedded."""
+        return dict(self._devices)
 
 
-@lru_cache(maxsize=2)
-def _encoder(path: str, digest: str) -> Encoder:
-    """Load an encoder once a process, and check that it is the one that was asked for."""
-    encoder = load_encoder(Path(path))
-    found = (Path(path) / "digest").read_text().strip()
-    if found != digest:
-        raise ValueError(
-            f"the encoder at {path} has digest {found[:16]}, asked for {digest[:16]}: it was "
-            "replaced; pass a reference to the encoder that is meant"
-        )
-    return encoder
+def calls_of(table: pd.DataFrame, workers: int) -> Iterator[tuple[str, ...]]:
+    """Group bricks, in the order of their rows, into calls of at most `CALL_OBJECTS` objects.
 
-
-def _repository_path(store: str) -> Path:
-    return Path(store) / EMBEDDING_REPOSITORY
+    A brick is never divided, so a call may hold more when it is a single brick. A short partition
+    is shared out so that every worker gets some calls.
+    """
+    ordered = table.sort_values("row_start")["n_objects"]
+    share = int(ordered.sum()) // (CALLS_A_WORKER * max(1, workers))
+    most = max(1, min(CALL_OBJECTS, share))
+    names: list[str] = []
+    objects = 0
+    for name, count in ordered.items():
+        if names and objects + count > most:
+            yield tuple(names)
+            names, objects = [], 0
+        names.append(str(name))
+        objects += int(count)
+    if names:
+        yield tuple(names)
 
 
 def _rows(table: pd.DataFrame, name: str) -> RowRange:
@@ -201,27 +254,30 @@ def _failed(name: str, error: BaseException) -> UnitReceipt:
     )
 
 
-def _before(table: pd.DataFrame, name: str) -> UnitReceipt:
-    count = int(table.at[name, "n_objects"])
-    outcome = Outcome.ALREADY_PRESENT if count else Outcome.EMPTY
-    return UnitReceipt(name=name, outcome=outcome, objects=count)
+def _before(table: pd.DataFrame) -> Iterator[UnitReceipt]:
+    """Yield receipts of the bricks that this run left alone; those without cutouts are empty."""
+    written = table["state"] == int(BrickState.WRITTEN)
+    for name, count in table["n_objects"].where(written, 0).items():
+        outcome = Outcome.ALREADY_PRESENT if count else Outcome.EMPTY
+        yield UnitReceipt(name=str(name), outcome=outcome, objects=int(count))
 
 
-def _check_counts(reference: EmbeddingsRef, table: pd.DataFrame, failed: set[str]) -> None:
-    expected = int(table.loc[~table.index.isin(list(failed)), "n_objects"].sum())
-    session = open_embeddings(reference)
-    found = embedding_store.embedding_ledger(session, reference.encoder_digest, reference.survey)
-    present = int(found.loc[found.index.isin(table.index), "n_objects"].sum())
-    stale = found.index.isin(list(failed))
-    present -= int(found.loc[stale, "n_objects"].sum())
-    if present != expected:
+def _check_counts(reference: EmbeddingsRef, table: pd.DataFrame, receipt: Receipt) -> None:
+    """Compare the embeddings in the store, not the words of workers, with the objects."""
+    path = f"{embedding_group(reference.encoder_digest, reference.survey)}/{embedding_store.LEDGER}"
+    embedded = read_ledger(open_embeddings(reference), path, ["n_objects"])["n_objects"]
+    written = table.loc[table["state"] == int(BrickState.WRITTEN), "n_objects"]
+    same = embedded.reindex(written.index) == written
+    failed = receipt.counts[Outcome.FAILED]
+    if int((~same).sum()) > failed or receipt.total != len(table):
         raise RuntimeError(
-            f"{expected} objects went in and {present} embeddings came out for {reference.survey}: "
-            "run the embed flow again and report this"
+            f"{int(written.sum())} objects went in and {int(written[same].sum())} embeddings came "
+            f"out for {reference.survey}, while {failed} bricks failed: run the embed flow again "
+            "and report this"
         )
 
 
 def open_embeddings(reference: EmbeddingsRef) -> Any:
     """Open a read-only session on the embeddings that a reference names."""
-    repository = open_repository(_repository_path(reference.store))
+    repository = open_repository(Path(reference.store) / EMBEDDING_REPOSITORY)
     return read_session(repository, snapshot=reference.snapshot_id)

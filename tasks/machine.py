@@ -32,8 +32,13 @@ def look_at(settings: Settings) -> Machine:
         staging_free=shutil.disk_usage(staging).free,
         one_disk=os.stat(store).st_dev == os.stat(staging).st_dev,
         memory_free=free_memory(),
-        worker_limit=None if settings.scheduler else _limit_of_a_worker(settings),
+        worker_limit=_limit_of_a_worker(settings) if is_here(settings) else None,
     )
+
+
+def is_here(settings: Settings) -> bool:
+    """Tell whether workers will be processes of this machine."""
+    return not settings.scheduler and settings.cluster == "local"
 
 
 def existing_parent(path: str | Path) -> Path:

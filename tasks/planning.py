@@ -41,7 +41,7 @@ from storage.survey_group import list_surveys, read_layout
 from tasks.brick_sources import BrickSource, RemoteBrickSource, open_bricks
 from tasks.calibration import CalibrationJob, calibrate
 from tasks.cluster import SchedulerUnreachable, connect
-from tasks.machine import cores, look_at
+from tasks.machine import cores, is_here, look_at
 from tasks.settings import Settings
 
 CATALOGUES_PER_BRICK = 4  # catalogues read for every brick that the calibration reads whole
@@ -138,7 +138,12 @@ def _workers(settings: Settings, bricks_per_commit: int) -> tuple[Parallel, Mach
     machine = look_at(settings)
     if not settings.scheduler:
         threads = settings.threads_per_worker
-        return Parallel(settings.workers, threads, cores(), bricks_per_commit), machine
+        if is_here(settings):
+            return Parallel(settings.workers, threads, cores(), bricks_per_commit), machine
+        # Workers of a job queue get cores and memory of their own, which their options say.
+        number = settings.workers * threads
+        parallel = Parallel(settings.workers, threads, number, bricks_per_commit)
+        return parallel, replace(machine, memory_free=None)
     with connect(settings.scheduler, settings.connect_timeout) as client:
         workers = list(client.scheduler_info(n_workers=-1)["workers"].values())
     if not workers:

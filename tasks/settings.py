@@ -5,9 +5,12 @@ What an algorithm is stands beside it in a frozen dataclass; what a run does sta
 """
 
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.cluster_options import KubernetesOptions, SlurmOptions
 
 
 class Settings(BaseSettings):
@@ -37,6 +40,30 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(
         default=10.0, gt=0, description="seconds to wait for an answer of the scheduler"
     )
+    cluster: Literal["local", "cuda", "slurm", "kubernetes"] = Field(
+        default="local",
+        description="where workers are started when no scheduler is named; the address of a "
+        "scheduler is taken as `scheduler`",
+    )
+    worker_timeout: float = Field(
+        default=3600.0, gt=0, description="seconds to wait for the first worker, as in a job queue"
+    )
+    slurm: SlurmOptions = SlurmOptions()
+    kubernetes: KubernetesOptions = KubernetesOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_address(cls, values: Any) -> Any:
+        """Take an address given as the cluster for what it is."""
+        if isinstance(values, dict) and "://" in str(values.get("cluster", "")):
+            values = dict(values)
+            address = values.pop("cluster")
+            if values.setdefault("scheduler", address) != address:
+                raise ValueError(
+                    f"cluster names the scheduler {address!r}, but scheduler is "
+                    f"{values['scheduler']!r}: set one of the two"
+                )
+        return values
 
     @property
     def store_path(self) -> str:

@@ -1,6 +1,18 @@
-import pytest
+import os
+import signal
 
-from tasks.cluster import SchedulerUnreachable, open_cluster
+import dask
+import pytest
+from distributed import KilledWorker, LocalCluster
+
+from tasks.cluster import (
+    DASK_CONFIG,
+    NoWorkers,
+    SchedulerUnreachable,
+    connect,
+    open_cluster,
+    run_units,
+)
 from tasks.progress import report, report_to
 from tasks.settings import Settings
 
@@ -26,3 +38,40 @@ def test_progress_reaches_the_listener_and_only_inside_the_block():
         report("bricks", 1, 2)
     report("bricks", 2, 2)
     assert heard == [("bricks", 1, 2)]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def square(number: int) -> int:
+    if number < 0:
+        die()
+    return number * number
+
+
+@pytest.mark.slow
+def test_a_unit_that_kills_its_worker_costs_only_itself():
+    with (
+        dask.config.set({**DASK_CONFIG, "distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
+        connect(cluster.scheduler_address) as client,
+    ):
+        results = dict(run_units(client, square, [(2,), (-1,), (3,)]))
+    assert results[0] == 4
+    assert results[2] == 9
+    assert isinstance(results[1], KilledWorker)
+
+
+def test_a_scheduler_without_workers_is_a_clear_error(tmp_path):
+    with LocalCluster(n_workers=0, dashboard_address=":0") as cluster:
+        address = cluster.scheduler_address
+        settings = Settings(home=tmp_path, scheduler=address, worker_timeout=0.2)
+        with pytest.raises(NoWorkers, match="BRICKYARD_WORKER_TIMEOUT"), open_cluster(settings):
+            pass
+
+
+def test_nothing_is_started_where_nothing_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tasks.cluster.start_cluster", None)
+    with open_cluster(Settings(home=tmp_path), needed=False) as address:
+        assert address == ""

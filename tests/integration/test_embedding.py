@@ -1,6 +1,7 @@
-"""Embedding with real workers: what is counted, what is done again, and what a lost worker costs."""
+"""Embedding with real workers: what is counted, what is done again, what a lost worker costs."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from lvm.testing import TinyEncoder
 from storage.brick_store import read_objects
 from storage.embedding_store import embedding_group, read_embeddings
 from storage.repository import open_repository
+from tasks.cluster import DASK_CONFIG
 from tasks.embedding import (
     EmbedRun,
     close_embedding,
@@ -60,7 +62,7 @@ class Poison(WorkerPlugin):
 def scheduler() -> Iterator[str]:
     """Return the address of two workers; a call that kills one is given up at once."""
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        dask.config.set({**DASK_CONFIG, "distributed.scheduler.allowed-failures": 0}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
     ):
         yield cluster.scheduler_address
@@ -174,25 +176,42 @@ def test_a_run_that_ended_early_is_taken_up_where_it_was(embedding, store):
 
 
 def test_a_worker_loads_the_encoder_once(embedding, store):
-    embedding.embed(write_small_survey(store, COUNTS))
+    snapshot = write_small_survey(store, COUNTS)
     with Client(embedding.scheduler, set_as_default=False) as client:
-        client.run(lambda: tasks.embedding_worker._forward.cache_clear())
-        embedding.embed(write_small_survey(store, COUNTS, version=1))
-        found = client.run(lambda: tasks.embedding_worker._forward.cache_info())
-    assert [info.misses for info in found.values()] == [1, 1]
-    assert sum(info.hits for info in found.values()) >= 2
+        client.run(_forget_encoders)
+        for version in (1, 2):
+            snapshot = write_small_survey(store, COUNTS, version=version)
+            embedding.embed(snapshot)
+        loads, uses = zip(*client.run(_count_encoders).values(), strict=True)
+    assert max(loads) == 1
+    assert sum(uses) > 2 * sum(loads)
 
 
-def test_another_encoder_in_the_same_place_fails_every_brick_and_is_told(embedding, store):
+def _forget_encoders() -> None:
+    tasks.embedding_worker._forward.cache_clear()
+
+
+def _count_encoders() -> tuple[int, int]:
+    found = tasks.embedding_worker._forward.cache_info()
+    return found.misses, found.misses + found.hits
+
+
+def test_an_encoder_that_is_replaced_meanwhile_fails_every_brick_and_is_told(
+    scheduler, store, tmp_path
+):
+    folder = tmp_path / "encoder"
+    meant = EncoderRef(path=str(folder), digest=save_encoder(TinyEncoder(), folder))
+    embedding = Embedding(scheduler, meant, tmp_path)
     snapshot = write_small_survey(store, COUNTS)
     names, run = embedding.plan(snapshot), embedding.run(snapshot)
-    meant = embedding.encoder.model_copy(update={"digest": "0" * 64})
-    run = EmbedRun(snapshot, meant, run.log, FORWARD)
-    assert embed_partition.fn(embedding.scheduler, run, names) == len(COUNTS)
+    shutil.rmtree(folder)
+    save_encoder(TinyEncoder(seed=1), folder)
+    assert embed_partition.fn(scheduler, run, names) == len(COUNTS)
     units = list(read_units(run.log))
     assert {unit.outcome for unit in units} == {Outcome.FAILED}
     assert all("was replaced" in unit.message for unit in units)
-    assert embedding.plan(snapshot) == names
+    _, receipt = close_embedding.fn(run, names)
+    assert (receipt.counts["failed"], receipt.objects) == (len(COUNTS), 0)
 
 
 @pytest.mark.slow
