@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.console import data, decisions, demo, export, models, plan, quality, store, trace
+from flows.console import data, decisions, demo, export, models, plan, quality, search, store, trace
 from flows.services import configure_environment
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ def main(
     configure_environment(home, verbose=verbose)
 
 
-for module in (plan, data, store, quality, export, models, decisions, trace, demo):
+for module in (plan, data, store, quality, export, models, search, decisions, trace, demo):
     module.register(app)
 
 

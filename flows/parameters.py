@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from lvm.forward import ForwardConfig
 from storage.brick import IngestConfig
 from storage.fetch import FetchConfig
 from storage.image_folder import ImageFolderConfig
+from storage.quality.limits import QualityLimits
 from storage.splits import SplitConfig
 from tasks.errors import BadConfiguration
 from tasks.finetuning import DownstreamConfig
@@ -25,10 +27,12 @@ from tasks.references import Reference
 __all__ = [
     "DownstreamConfig",
     "FetchConfig",
+    "ForwardConfig",
     "ImageFolderConfig",
     "IngestConfig",
     "IngestRun",
     "PretrainConfig",
+    "QualityLimits",
     "SplitConfig",
     "read_config",
 ]
@@ -51,7 +55,9 @@ def forbid_unknown_keys(cls: type) -> None:
 for _config in (
     IngestConfig,
     FetchConfig,
+    ForwardConfig,
     ImageFolderConfig,
+    QualityLimits,
     SplitConfig,
     DownstreamConfig,
     PretrainConfig,

@@ -1,9 +1,9 @@
-"""Cutouts to an encoder, by masked-image pre-training."""
+"""Cutouts to an encoder, by self-supervised pre-training."""
 
 from prefect import flow
 
 from flows.parameters import PretrainConfig
-from tasks.pretraining import pretrain_on_snapshot
+from tasks.pretraining import assist_pretraining, assists, pretrain_on_snapshot
 from tasks.references import EncoderRef
 from tasks.settings import load_settings
 from tasks.snapshots import find_snapshot
@@ -27,3 +27,12 @@ def pretrain_encoder(
     settings = load_settings()
     snapshot = find_snapshot(settings, survey, snapshot_id)
     return pretrain_on_snapshot(settings, snapshot, config or PretrainConfig())
+
+
+def assist_encoder(survey: str, config: PretrainConfig, snapshot_id: str | None = None) -> bool:
+    """Help process 0 of `torchrun`, outside Prefect; return False, at once, in process 0 itself."""
+    if not assists():
+        return False
+    settings = load_settings()
+    assist_pretraining(settings, find_snapshot(settings, survey, snapshot_id), config)
+    return True

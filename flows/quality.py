@@ -2,13 +2,10 @@
 
 from prefect import flow
 
-from flows.parameters import forbid_unknown_keys
-from storage.quality.limits import QualityLimits
+from flows.parameters import QualityLimits
 from tasks.quality import QualityRef, check_quality
 from tasks.settings import load_settings
 from tasks.snapshots import find_snapshot
-
-forbid_unknown_keys(QualityLimits)
 
 
 @flow(name="check-survey-quality")

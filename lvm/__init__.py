@@ -5,7 +5,8 @@ from lvm.downstream import DOWNSTREAM_TASKS, DownstreamModel, create_task
 from lvm.encoder import PRESETS, Encoder, EncoderConfig, create_encoder
 from lvm.finetuning import FineTuneConfig, fine_tune
 from lvm.inference import embed, evaluate, predict
-from lvm.simmim import SimMIMConfig, pretrain
+from lvm.objectives import ObjectiveConfig, pretrain
+from lvm.simmim import SimMIMConfig
 from lvm.training import Event, StopTraining, TrainConfig, fit
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "EncoderConfig",
     "Event",
     "FineTuneConfig",
+    "ObjectiveConfig",
     "SimMIMConfig",
     "StopTraining",
     "TrainConfig",

@@ -1,13 +1,12 @@
 """Self-supervised pre-training: hide patches of cutouts and learn to paint them (SimMIM).
 
 Hidden pixels are replaced before the encoder sees them, so that nothing of them can leak, with
-any trunk. The loss counts hidden pixels only, weighted by how far a pixel may be trusted. Plain
-reconstruction (Fu et al. 2024: the whole image in, the same image out) is the other objective.
+any trunk. The loss counts hidden pixels only, weighted by how far a pixel may be trusted. Two
+other objectives hide nothing and count every pixel: plain reconstruction (Fu et al. 2024: the whole
+image in, the same image out) and restoration (a blurred and noisier image in, the original out).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
@@ -18,10 +17,10 @@ from lvm.encoder import Encoder
 from lvm.heads import create_decoder
 from lvm.masking import expand_masks, random_patch_masks
 from lvm.preprocess import Prepared
-from lvm.tensors import Batch, Tensors
-from lvm.training import BatchFactory, Callback, FitResult, Trainable, TrainConfig, fit
+from lvm.tensors import Batch, Tensors, to_tensors
+from lvm.training import Trainable
 
-OBJECTIVES = ("masked", "reconstruction")
+PAINTINGS = ("masked", "reconstruction", "restoration")
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,13 @@ class SimMIMConfig:
 
     Parameters
     ----------
-    objective : "masked" hides patches; "reconstruction" hides nothing and counts every pixel
+    objective : one of `PAINTINGS`
     mask_ratio : fraction of the patches that is hidden
     mask_patch : side of a hidden patch [pixel of the network input]. 8 px are 2 arcsec: wider
         than the PSF, so that neighbours do not give a pixel away, and narrower than the galaxies
     decoder : "linear" (SimMIM's) or "swin" (the other half of a U-Net)
+    augment : of image and target alike
+    degrade : what restoration undoes; it may not move pixels
     """
 
     objective: str = "masked"
@@ -42,10 +43,15 @@ class SimMIMConfig:
     mask_patch: int = 8
     decoder: str = "linear"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    degrade: AugmentConfig = field(
+        default_factory=lambda: AugmentConfig(flip=False, rotate=False, blur=2.0, noise=1.0)
+    )
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"objective is one of {OBJECTIVES}, not {self.objective!r}")
+        if self.objective not in PAINTINGS:
+            raise ValueError(f"objective is one of {PAINTINGS}, not {self.objective!r}")
+        if self.degrade.flip or self.degrade.rotate or self.degrade.shift:
+            raise ValueError("degrade may not turn or shift: the target would not fit any more")
 
 
 class Painting(NamedTuple):
@@ -83,16 +89,24 @@ class SimMIM(Trainable):
 
     def training_step(self, batch: Tensors, generator: torch.Generator) -> Tensors:
         """Return the loss of a batch of cutouts, with masks drawn from `generator`."""
-        turned = augment(batch, self.config.augment, generator)
+        bands = self.encoder.config.bands
+        turned = augment(batch, self.config.augment, generator, bands)
         prepared = self.encoder.prepare(turned)
         hidden = self.draw_hidden(len(prepared.inputs), generator)
-        painted = self.paint(prepared.inputs, hidden)
+        painted = self.paint(self.seen(turned, prepared, generator), hidden)
         return {"loss": painting_loss(painted, prepared, hidden)}
+
+    def seen(self, batch: Tensors, prepared: Prepared, generator: torch.Generator) -> torch.Tensor:
+        """Return the network input before patches are hidden: degraded, for restoration."""
+        if self.config.objective != "restoration":
+            return prepared.inputs
+        worse = augment(batch, self.config.degrade, generator, self.encoder.config.bands)
+        return self.encoder.prepare(worse).inputs
 
     def draw_hidden(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Return which pixels the loss asks for: (object, 1, y, x), bool."""
         device = self.mask_pixels.device
-        if self.config.objective == "reconstruction":
+        if self.config.objective != "masked":
             side = self.grid * self.config.mask_patch
             return torch.ones((count, 1, side, side), dtype=torch.bool, device=device)
         grid = (self.grid, self.grid)
@@ -101,7 +115,7 @@ class SimMIM(Trainable):
 
     def hide(self, inputs: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """Return network input with hidden pixels replaced by the learned ones."""
-        if self.config.objective == "reconstruction":
+        if self.config.objective != "masked":
             return inputs
         filling = self.mask_pixels.repeat(1, 1, self.grid, self.grid)
         return torch.where(hidden, filling, inputs)
@@ -114,10 +128,12 @@ class SimMIM(Trainable):
     @torch.no_grad()
     def show(self, batch: Batch, generator: torch.Generator) -> Painting:
         """Return target, what the encoder saw, and what was painted, for a batch of cutouts."""
-        prepared = self.encoder.prepare(batch)
+        tensors = to_tensors(batch, self.mask_pixels.device)
+        prepared = self.encoder.prepare(tensors)
         hidden = self.draw_hidden(len(prepared.inputs), generator)
-        shown = self.hide(prepared.inputs, hidden)
-        return Painting(prepared.inputs, shown, self.paint(prepared.inputs, hidden), hidden)
+        inputs = self.seen(tensors, prepared, generator)
+        shown = self.hide(inputs, hidden)
+        return Painting(prepared.inputs, shown, self.paint(inputs, hidden), hidden)
 
 
 def painting_loss(painted: torch.Tensor, prepared: Prepared, hidden: torch.Tensor) -> torch.Tensor:
@@ -129,35 +145,3 @@ def painting_loss(painted: torch.Tensor, prepared: Prepared, hidden: torch.Tenso
     weight = prepared.weight * hidden
     error = (painted.float() - prepared.inputs).abs() * weight
     return error.sum() / weight.sum().clamp(min=1e-6)
-
-
-class PretrainResult(NamedTuple):
-    """The model with its decoder (for pictures), and what the training did."""
-
-    model: SimMIM
-    fit: FitResult
-
-
-def pretrain(
-    encoder: Encoder,
-    batches: BatchFactory,
-    train: TrainConfig,
-    config: SimMIMConfig | None = None,
-    callbacks: Sequence[Callback] = (),
-    checkpoint: Path | None = None,
-) -> PretrainResult:
-    """Pre-train `encoder` in place.
-
-    Parameters
-    ----------
-    encoder : made by `create_encoder` with a sample, so that its preprocessing fits the data
-    batches : batches(epoch) gives batches with image, invvar and maskbits
-    train, callbacks, checkpoint : see `training.fit`
-    config : what is hidden and how it is painted
-
-    Returns
-    -------
-    PretrainResult; its first part shows what is painted (`SimMIM.show`)
-    """
-    model = SimMIM(encoder, config, seed=train.seed)
-    return PretrainResult(model, fit(model, batches, train, callbacks, checkpoint))

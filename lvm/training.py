@@ -3,65 +3,50 @@
 A model brings its `training_step`; batches come from a factory called once per epoch; whoever
 wants to log, plot or track passes callbacks. The loop itself logs nothing and opens no data.
 A run is a function of model, batches and configuration: every random draw of step n comes from
-a generator seeded with (seed, n), which is also why a resumed run repeats an unbroken one.
+a generator seeded with (seed, n), which is also why a resumed run repeats an unbroken one. Several
+processes (`distributed`) train one model; each brings its own batches, equally many.
 """
 
-import os
+import itertools
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from lvm.acceleration import accelerated
 from lvm.configs import config_to_dict
+from lvm.distributed import (
+    agree,
+    only_locally,
+    parallel_step,
+    present_world,
+    sum_over,
+    wait_for_all,
+)
 from lvm.optim import WeightAverage, cosine_with_warmup, parameter_groups
+from lvm.resumption import load_state, save_state
 from lvm.tensors import Batch, Tensors, batch_size, to_tensors
+from lvm.train_config import PRECISIONS, TrainConfig
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# What may differ between the two halves of a resumed run without changing its numbers.
-_FREE_ON_RESUME = ("device", "checkpoint_every")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a model is trained.
-
-    Parameters
-    ----------
-    epochs : passes over the batches
-    learning_rate : peak of the schedule; `floor` times it at the end
-    warmup : fraction of the training during which the rate rises
-    weight_decay, layer_decay : see `optim.parameter_groups`
-    clip_norm : largest norm of the gradient
-    ema_decay : of the running average of the weights that the model ends with; 0 keeps the last
-    precision : float32, or bfloat16 by autocast
-    steps_per_epoch : needed when the batches of an epoch have no length
-    checkpoint_every : epochs between two checkpoints
-    """
-
-    epochs: int = 10
-    learning_rate: float = 1e-3
-    floor: float = 0.01
-    warmup: float = 0.1
-    weight_decay: float = 0.05
-    layer_decay: float = 1.0
-    clip_norm: float = 1.0
-    ema_decay: float = 0.0
-    precision: str = "float32"
-    seed: int = 0
-    steps_per_epoch: int | None = None
-    checkpoint_every: int = 1
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is one of {sorted(PRECISIONS)}, not {self.precision!r}")
-        if self.epochs < 1 or self.learning_rate <= 0 or self.checkpoint_every < 1:
-            raise ValueError("epochs, learning_rate and checkpoint_every must be above 0")
+__all__ = [
+    "PRECISIONS",
+    "BatchFactory",
+    "Callback",
+    "Event",
+    "FitResult",
+    "StopTraining",
+    "TrainConfig",
+    "Trainable",
+    "constant_batches",
+    "fit",
+    "step_generator",
+]
 
 
 class Trainable(nn.Module):
@@ -133,26 +118,23 @@ def fit(
     run = _Run(model.to(config.device), config)
     if checkpoint is not None and checkpoint.exists():
         run.resume(checkpoint)
-    stopped = None
     cuda = [torch.device(config.device)] if config.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=cuda):
-        while run.epoch < config.epochs and stopped is None:
-            before = run.epoch
-            stopped = run.train_epoch(batches(run.epoch), callbacks)
-            due = run.epoch % config.checkpoint_every == 0 or run.epoch == config.epochs
-            whole = run.epoch > before  # a half epoch could not be resumed exactly
-            if checkpoint is not None and whole and (due or stopped is not None):
-                run.save(checkpoint)
+    faster = accelerated(
+        model, checkpointing=config.gradient_checkpointing, compiler=config.compiler
+    )
+    with torch.random.fork_rng(devices=cuda), faster:
+        stopped = run.train(batches, callbacks, checkpoint)
     if run.average is not None:
         run.average.copy_to(model)
     model.eval()
-    _tell(callbacks, Event("end", run.epoch, run.step, (run.history or [{}])[-1], model))
+    run.tell(callbacks, Event("end", run.epoch, run.step, (run.history or [{}])[-1], model))
     return FitResult(tuple(run.history), run.step, time.perf_counter() - start, stopped)
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """Return the CPU generator of one step of a run: a function of (seed, step) alone."""
-    state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
+def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
+    """Return the CPU generator of one step of a run: a function of (seed, step, rank) alone."""
+    place = [seed, step, rank] if rank else [seed, step]
+    state = np.random.SeedSequence(place).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
@@ -177,63 +159,94 @@ class _Run:
             self.model, self.model.trained(), config.weight_decay, config.layer_decay
         )
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.world = present_world()
+        self.losses_of = parallel_step(self.model, self.world)  # all take the weights of process 0
         decay = config.ema_decay
         self.average = WeightAverage(self.model, decay) if decay > 0 else None
 
+    def train(
+        self, batches: BatchFactory, callbacks: Sequence[Callback], checkpoint: Path | None
+    ) -> str | None:
+        """Run the epochs that are left; return why a callback stopped the training, or None."""
+        stopped = None
+        while self.epoch < self.config.epochs and stopped is None:
+            before = self.epoch
+            stopped = self.train_epoch(batches(self.epoch), callbacks)
+            due = self.epoch % self.config.checkpoint_every == 0 or self.epoch == self.config.epochs
+            whole = self.epoch > before  # a half epoch could not be resumed exactly
+            if checkpoint is not None and whole and (due or stopped is not None):
+                self.save(checkpoint)
+        return stopped
+
     def train_epoch(self, batches: Iterable[Batch], callbacks: Sequence[Callback]) -> str | None:
         """Run one epoch; return why a callback stopped the training, or None."""
-        length = _length(batches, self.config)
+        length = math.ceil(_length(batches, self.config) / self.config.accumulate)
         sums: dict[str, float] = {}
-        seen = 0
-        try:
-            for index, batch in enumerate(batches):
-                self._set_rate((self.epoch + min(index / length, 1.0)) / self.config.epochs)
-                values = self._take_step(batch)
-                self.step += 1
-                count = batch_size(batch)
-                seen += count
-                for name, value in values.items():
-                    sums[name] = sums.get(name, 0.0) + value * count
-                _tell(callbacks, Event("step", self.epoch, self.step, values, self.model))
-            if seen == 0:
-                raise ValueError(
-                    f"the batches of epoch {self.epoch} are empty: nothing to train on"
-                )
-            self._close_epoch({name: value / seen for name, value in sums.items()})
-            _tell(callbacks, Event("epoch", self.epoch, self.step, self.history[-1], self.model))
-        except StopTraining as stop:
-            return str(stop) or "a callback stopped the training"
-        return None
-
-    def _close_epoch(self, means: dict[str, float]) -> None:
-        self.history.append(means)
+        seen = 0.0
+        for index, group in enumerate(_groups(batches, self.config.accumulate)):
+            self._set_rate((self.epoch + min(index / length, 1.0)) / self.config.epochs)
+            values, count = self._take_step(group)
+            self.step += 1
+            seen += count
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value * count
+            event = Event("step", self.epoch, self.step, values, self.model)
+            if (stopped := self.tell(callbacks, event)) is not None:
+                return stopped
+        if seen == 0:
+            raise ValueError(f"the batches of epoch {self.epoch} are empty: nothing to train on")
+        self.history.append({name: value / seen for name, value in sums.items()})
         self.epoch += 1
+        event = Event("epoch", self.epoch, self.step, self.history[-1], self.model)
+        return self.tell(callbacks, event)
 
-    def _take_step(self, batch: Batch) -> dict[str, float]:
-        generator = step_generator(self.config.seed, self.step)
+    def tell(self, callbacks: Sequence[Callback], event: Event) -> str | None:
+        """Tell the callbacks of process 0; return why one stopped the training, or None."""
+        reason = None
+        try:
+            for callback in callbacks if self.world.leads else ():
+                callback(event)
+        except StopTraining as stop:
+            reason = str(stop) or "a callback stopped the training"
+        return agree(self.world, reason)
+
+    def _take_step(self, group: Sequence[Batch]) -> tuple[dict[str, float], float]:
+        """Change the weights once; return the means over the objects, and their number."""
+        generator = step_generator(self.config.seed, self.step, self.world.rank)
         torch.manual_seed(generator.initial_seed())  # dropout and stochastic depth draw from it
-        tensors = to_tensors(batch, self.config.device)
         self.model.train()  # each time: a callback may have used the model for inference
-        dtype = PRECISIONS[self.config.precision]
-        device = torch.device(self.config.device).type
-        with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
-            losses = self.model.training_step(tensors, generator)
-        loss = losses["loss"]
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {self.step} of epoch {self.epoch}: "
-                "lower the learning rate, or look for bad values in this batch"
-            )
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        counts = [batch_size(batch) for batch in group]
+        total = sum_over(self.world, {"objects": float(sum(counts))})["objects"]
+        sums: dict[str, float] = {}
+        for index, (batch, count) in enumerate(zip(group, counts, strict=True)):
+            with only_locally(self.losses_of, index + 1 < len(group)):
+                losses = self._losses(batch, generator)
+                # Every object weighs the same, however batches and processes divide them.
+                torch.autograd.backward(losses["loss"] * (count * self.world.size / total))
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) * count
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, self.config.clip_norm, error_if_nonfinite=True)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model)
-        values = {name: float(value.detach()) for name, value in losses.items()}
+        values = {name: v / total for name, v in sum_over(self.world, sums).items()}
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        return {**values, "gradient_norm": float(norm), "learning_rate": rate}
+        return {**values, "gradient_norm": float(norm), "learning_rate": rate}, total
+
+    def _losses(self, batch: Batch, generator: torch.Generator) -> Tensors:
+        tensors = to_tensors(batch, self.config.device)
+        dtype = PRECISIONS[self.config.precision]
+        device = torch.device(self.config.device).type
+        with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
+            losses = self.losses_of(tensors, generator)
+        if not torch.isfinite(losses["loss"]):
+            raise FloatingPointError(
+                f"the loss is {losses['loss'].item()} at step {self.step} of epoch {self.epoch}: "
+                "lower the learning rate, or look for bad values in this batch"
+            )
+        return losses
 
     def _set_rate(self, progress: float) -> None:
         config = self.config
@@ -242,25 +255,24 @@ class _Run:
             group["lr"] = config.learning_rate * factor * group["lr_scale"]
 
     def save(self, path: Path) -> None:
-        """Write the state, all or nothing."""
-        state = {
-            "config": config_to_dict(self.config),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else None,
-            "epoch": self.epoch,
-            "step": self.step,
-            "history": self.history,
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        """Write the state; only process 0 does, and the others wait for it."""
+        average = self.average.state_dict() if self.average is not None else None
+        if self.world.leads:
+            state = {
+                "config": config_to_dict(self.config),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": average,
+                "epoch": self.epoch,
+                "step": self.step,
+                "history": self.history,
+            }
+            save_state(path, state)
+        wait_for_all(self.world)
 
     def resume(self, path: Path) -> None:
         """Take over the state in `path`."""
-        state = torch.load(path, map_location=self.config.device, weights_only=True)
-        _check_same_config(path, state["config"], config_to_dict(self.config))
+        state = load_state(path, config_to_dict(self.config), self.config.device)
         self.model.load_state_dict(state["model"], strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
@@ -269,17 +281,10 @@ class _Run:
         self.history = list(state["history"])
 
 
-def _check_same_config(path: Path, saved: dict[str, Any], present: dict[str, Any]) -> None:
-    changed = {
-        name: (saved.get(name), value)
-        for name, value in present.items()
-        if name not in _FREE_ON_RESUME and saved.get(name) != value
-    }
-    if changed:
-        raise ValueError(
-            f"{path} belongs to a training with another configuration (saved, present): {changed}; "
-            "give the same configuration or another checkpoint path"
-        )
+def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    rest = iter(batches)
+    while group := list(itertools.islice(rest, size)):
+        yield group
 
 
 def _length(batches: Iterable[Batch], config: TrainConfig) -> int:
@@ -288,8 +293,3 @@ def _length(batches: Iterable[Batch], config: TrainConfig) -> int:
     if isinstance(batches, Sized):
         return max(len(batches), 1)
     raise TypeError("batches(epoch) has no length: give TrainConfig.steps_per_epoch")
-
-
-def _tell(callbacks: Sequence[Callback], event: Event) -> None:
-    for callback in callbacks:
-        callback(event)

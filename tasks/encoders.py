@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lvm.weights import SHIPPED, shipped_weights
 from storage.embedding_store import embedding_ledger, has_embeddings
 from storage.repository import (
     EMBEDDING_REPOSITORY,
@@ -24,20 +25,27 @@ class NotEmbedded(TaskError, LookupError):
 
 
 def find_encoder(settings: Settings, name: str = "") -> EncoderRef:
-    """Return an encoder by its folder, or by the beginning of its digest; the newest by default.
+    """Return an encoder: the newest of this home by default.
+
+    Parameters
+    ----------
+    name : str
+        The name of shipped weights (`lvm.weights.SHIPPED`), a folder, or the beginning of a digest.
 
     Raises
     ------
     NoEncoder
         If none fits, or more than one does.
     """
+    if name in SHIPPED:
+        return _reference(shipped_weights(name))
     if name and (Path(name) / "digest").is_file():
         return _reference(Path(name))
     folders = [path.parent for path in settings.encoder_path.glob(f"{name}*/digest")]
     if not folders:
         raise NoEncoder(
             f"no encoder {name!r} in {settings.encoder_path}: run `brickyard pretrain`, or give "
-            "the folder of one"
+            f"the folder of one, or one of {', '.join(SHIPPED)}"
         )
     newest = max(folders, key=lambda folder: (folder / "digest").stat().st_mtime_ns)
     if name and len(folders) > 1:

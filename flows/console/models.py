@@ -36,36 +36,74 @@ def register(app: typer.Typer) -> None:
 def pretrain(
     survey: Survey = "dr10/south",
     preset: Annotated[str | None, typer.Option(help="nano, tiny, base, or a timm name.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Encoder to go on from: nano-synthetic, a folder, a digest."),
+    ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="measures, masked, reconstruction, restoration, contrast, classification; "
+            "several times for several at once."
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the cutouts.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, masks and order.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Train an encoder on cutouts alone, by painting hidden patches."""
+    """Train an encoder on cutouts alone; under torchrun, on several devices at once."""
     from flows.parameters import PretrainConfig, read_config
-    from flows.pretrain import pretrain_encoder
+    from flows.pretrain import assist_encoder, pretrain_encoder
 
     overrides = {
         "encoder.name": preset,
+        "start": start,
+        "objective.names": tuple(objective) if objective else None,
         "train.epochs": epochs,
         "train.seed": seed,
         "train.device": device,
     }
+    chosen = read_config(PretrainConfig, config, overrides)
+    if assist_encoder(survey, chosen):
+        return
     with progress_bars():
-        encoder = pretrain_encoder(survey, read_config(PretrainConfig, config, overrides))
+        encoder = pretrain_encoder(survey, chosen)
     console.print(f"encoder [bold]{encoder.digest[:16]}[/] in {encoder.path}")
 
 
 @flow_command
-def embed(survey: Survey = "dr10/south", encoder: Encoder = "") -> None:
-    """Embed every object that this encoder has not embedded yet."""
-    from flows.embed import embed_survey
+def embed(
+    survey: Survey = "dr10/south",
+    encoder: Encoder = "",
+    batch_size: Annotated[
+        int | None, typer.Option(help="Cutouts a forward pass; halved where memory is short.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, float32, bfloat16; auto: what the device has.")
+    ] = None,
+    bricks_per_commit: Annotated[
+        int, typer.Option(help="Bricks that a killed run may have to embed again.", min=1)
+    ] = 256,
+    config: ConfigFile = None,
+) -> None:
+    """Embed every object that this encoder has not embedded yet.
+
+    The workers are started as BRICKYARD_CLUSTER says: local, cuda, slurm or kubernetes.
+    """
+    from flows.embed import ForwardConfig, embed_survey
+    from flows.parameters import read_config
     from tasks.encoders import find_encoder
     from tasks.settings import load_settings
 
+    overrides = {"batch_size": batch_size, "device": device, "precision": precision}
+    forward = read_config(ForwardConfig, config, overrides)
     chosen = find_encoder(load_settings(), encoder)
     with progress_bars():
-        embeddings, receipt = embed_survey(survey, chosen)
+        embeddings, receipt = embed_survey(
+            survey, chosen, bricks_per_commit=bricks_per_commit, forward=forward
+        )
     show_receipt(receipt)
     console.print(f"by encoder {embeddings.encoder_digest[:16]}")
 

@@ -192,7 +192,7 @@ class DownstreamModel(Trainable):
     def training_step(self, batch: Tensors, generator: torch.Generator) -> Tensors:
         """Return the task's loss of an augmented batch."""
         if "image" in batch and (self.mode == "full" or "embedding" not in batch):
-            batch = augment(batch, self.augment, generator)
+            batch = augment(batch, self.augment, generator, self.encoder.config.bands)
         return self.task.loss(self(batch), batch)
 
     def save(self, directory: Path) -> str:

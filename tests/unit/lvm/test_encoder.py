@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+import timm
 import torch
 
 from lvm.encoder import PRESETS, EncoderConfig, SwinShape, create_encoder
@@ -89,12 +90,38 @@ def test_a_wider_crop_is_resized():
     assert (config.crop_size, config.input_size) == (152, 80)
 
 
-@pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224"])
-def test_other_timm_trunks_serve_through_the_same_contract(name):
-    encoder = create_encoder(EncoderConfig(name, input_size=64))
-    inputs = torch.randn(2, 3, 64, 64)
-    assert encoder.features(inputs).shape == (2, encoder.spec.width)
-    assert [m.shape[1] for m in encoder.feature_maps(inputs)] == list(encoder.spec.channels)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["convnext_atto", "convnextv2_atto", "vit_tiny_patch16_224", "swinv2_tiny_window8_256"],
+)
+@pytest.mark.parametrize("bands", [("g", "r", "z"), ("g", "r", "i", "z")])
+def test_other_timm_trunks_serve_through_the_same_contract(name, bands):
+    encoder = create_encoder(EncoderConfig(name, bands=bands, input_size=64))
+    inputs = torch.randn(2, len(bands), 64, 64)
+    with torch.inference_mode():
+        maps = encoder.feature_maps(inputs)
+        assert encoder.features(inputs).shape == (2, encoder.spec.width)
+    assert len(maps) == len(encoder.spec.channels)
+    for found, channels, reduction in zip(
+        maps, encoder.spec.channels, encoder.spec.reductions, strict=True
+    ):
+        assert found.shape == (2, channels, 64 // reduction, 64 // reduction)
+        assert torch.isfinite(found).all()
+
+
+def test_a_model_of_the_hub_is_made_by_timm_from_its_name_there(monkeypatch):
+    asked = []
+
+    def create(name, **options):
+        asked.append((name, options["in_chans"]))
+        return real("convnext_atto", **options)
+
+    real = timm.create_model
+    monkeypatch.setattr("lvm.encoder.timm.create_model", create)
+    encoder = create_encoder(EncoderConfig("hf-hub:someone/galaxies", input_size=64))
+    assert asked == [("hf-hub:someone/galaxies", 3)]
+    assert encoder.features(torch.randn(1, 3, 64, 64)).shape == (1, encoder.spec.width)
 
 
 def test_an_unknown_name_is_refused_with_the_presets():

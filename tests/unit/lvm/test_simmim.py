@@ -10,12 +10,14 @@ from lvm.augment import AugmentConfig
 from lvm.downstream import create_task
 from lvm.encoder import EncoderConfig, create_encoder
 from lvm.finetuning import FineTuneConfig, fine_tune
-from lvm.simmim import SimMIM, SimMIMConfig, painting_loss, pretrain
+from lvm.objectives import ObjectiveConfig, pretrain
+from lvm.simmim import SimMIM, SimMIMConfig, painting_loss
 from lvm.tensors import to_tensors
 from lvm.testing import TINY_SHAPE, TinyEncoder, galaxies
 from lvm.training import TrainConfig, constant_batches
 
 CONFIG = SimMIMConfig(mask_patch=4, augment=AugmentConfig(flip=False, rotate=False))
+MASKED = ObjectiveConfig(("masked",), painting=CONFIG)
 
 
 def model_and_batch(seed=0, **changes):
@@ -91,6 +93,16 @@ def test_plain_reconstruction_hides_nothing_and_counts_every_pixel(generator):
     assert painting.hidden.all()
 
 
+def test_restoration_shows_a_worse_image_and_asks_for_the_original(generator):
+    model, batch = model_and_batch(objective="restoration")
+    painting = model.show(batch, generator)
+    prepared = model.encoder.prepare(batch)
+    assert torch.equal(painting.target, prepared.inputs)
+    assert not torch.equal(painting.shown, painting.target)
+    noise = [image[:, :, :3, :3].std() for image in (painting.target, painting.shown)]
+    assert noise[1] > 1.1 * noise[0]
+
+
 @pytest.mark.parametrize("bands", [("z",), ("g", "r", "i", "z")])
 def test_as_many_bands_are_painted_as_were_given(bands, generator):
     model = SimMIM(TinyEncoder(bands), CONFIG)
@@ -98,13 +110,13 @@ def test_as_many_bands_are_painted_as_were_given(bands, generator):
     assert model.show(batch, generator).painted.shape == (2, len(bands), 16, 16)
 
 
-@pytest.mark.parametrize("objective", ["masked", "reconstruction"])
+@pytest.mark.parametrize("objective", ["masked", "reconstruction", "restoration"])
 def test_pretraining_makes_the_loss_fall(objective, batch):
     result = pretrain(
         TinyEncoder(),
         constant_batches([batch]),
         TrainConfig(epochs=60, learning_rate=1e-2),
-        dataclasses.replace(CONFIG, objective=objective),
+        dataclasses.replace(MASKED, names=(objective,)),
     )
     history = result.fit.history
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
@@ -114,7 +126,7 @@ def test_pretraining_trains_the_encoder_in_place_and_repeats_with_the_seed(batch
     def run(seed):
         encoder = TinyEncoder()
         train = TrainConfig(epochs=2, seed=seed)
-        return encoder, pretrain(encoder, constant_batches([batch]), train, CONFIG).fit.history
+        return encoder, pretrain(encoder, constant_batches([batch]), train, MASKED).fit.history
 
     (first, losses), (_, again), (_, other) = run(0), run(0), run(1)
     assert losses == again
@@ -135,7 +147,7 @@ def test_probing_the_encoder_in_a_callback_does_not_disturb_its_training(batch):
         config = EncoderConfig("tiny-test", cutout_size=24, drop_path_rate=0.3, shape=TINY_SHAPE)
         encoder = create_encoder(config)
         train = TrainConfig(epochs=4, learning_rate=1e-2)
-        return pretrain(encoder, constant_batches([batch]), train, CONFIG, callbacks).fit.history
+        return pretrain(encoder, constant_batches([batch]), train, MASKED, callbacks).fit.history
 
     assert run([probe]) == run([])
 
@@ -145,3 +157,5 @@ def test_patches_that_do_not_tile_the_input_are_refused():
         SimMIM(TinyEncoder(), SimMIMConfig(mask_patch=5))
     with pytest.raises(ValueError, match="objective"):
         SimMIMConfig(objective="contrast")
+    with pytest.raises(ValueError, match="target would not fit"):
+        SimMIMConfig(degrade=AugmentConfig())

@@ -168,3 +168,27 @@ def test_senseless_configs_are_refused():
         TrainConfig(precision="float8")
     with pytest.raises(ValueError, match="above 0"):
         TrainConfig(epochs=0)
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch():
+    whole = batches(0)
+    joined = {name: torch.cat([batch[name] for batch in whole]) for name in whole[0]}
+    config = TrainConfig(epochs=4, learning_rate=0.1)
+
+    class Still(Line):
+        def training_step(self, batch, generator):
+            return {"loss": (self.layer(batch["x"]) - batch["target"]).square().mean()}
+
+    large, parts = Still(), Still()
+    expected = fit(large, constant_batches([joined]), config)
+    found = fit(parts, constant_batches(whole), dataclasses.replace(config, accumulate=3))
+    assert found.steps == expected.steps == 4
+    assert torch.allclose(parts.layer.weight, large.layer.weight, atol=1e-6)
+    for one, other in zip(found.history, expected.history, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=1e-4)
+
+
+def test_the_last_accumulated_step_of_an_epoch_may_be_short():
+    config = TrainConfig(epochs=2, learning_rate=0.1, accumulate=2)
+    assert fit(Line(), batches, config).steps == 4
