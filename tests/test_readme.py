@@ -25,6 +25,12 @@ def test_every_command_has_a_help_text():
     assert all(command.help for command in commands.values())
 
 
+def test_no_help_text_loses_words_to_markup():
+    commands = get_command(app).commands.values()
+    texts = [getattr(param, "help", None) or "" for c in commands for param in c.params]
+    assert not [text for text in texts if re.search(r"<[a-z]", text)]
+
+
 def test_every_make_verb_of_the_readme_exists():
     makefile = (REPOSITORY / "Makefile").read_text()
     verbs = set(re.findall(r"make ([a-z]+)", README))
@@ -39,7 +45,7 @@ def test_every_picture_and_link_exists(path):
 
 def test_every_deployment_names_a_flow_that_exists():
     deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
-    assert len(deployments) == 8
+    assert len(deployments) == 12
     for deployment in deployments:
         path, _, function = deployment["entrypoint"].partition(":")
         assert f"\ndef {function}(" in (REPOSITORY / path).read_text()

@@ -67,7 +67,7 @@ def plan(
     receipt: ReceiptFile = None,
     bricks_table: Annotated[
         Path | None,
-        typer.Option(help="Table survey-bricks-<release>-<region>; default: the source's own."),
+        typer.Option(help="Table survey-bricks-RELEASE-REGION; default: the source's own."),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
     calibrate: Annotated[

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def search(
     survey: Survey,
     like: Annotated[
-        str, typer.Option(help="<release>-<brickid>-<objid>, or ra,dec in degrees of an object.")
+        str, typer.Option(help="RELEASE-BRICKID-OBJID, or ra,dec in degrees of an object.")
     ],
     number: Annotated[int, typer.Option("-k", "--number", help="Objects to find.")] = 20,
     encoder: Encoder = "",

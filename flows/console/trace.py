@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 @fail_on_errors
 def lineage(
-    object_id: Annotated[str, typer.Argument(help="<release>-<brickid>-<objid>")],
+    object_id: Annotated[str, typer.Argument(help="RELEASE-BRICKID-OBJID")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a tree.")] = False,
 ) -> None:
     """Show which brick, files, labels, model and decision stand behind an object."""
