@@ -7,6 +7,7 @@ import resource
 import time
 from pathlib import Path
 
+import icechunk
 import pytest
 from distributed import LocalCluster
 from figures import Figure, record
@@ -20,7 +21,7 @@ from storage.brick_store import BrickRecord, create_survey, record_bricks
 from storage.bricks import brick_from_id
 from storage.cutouts import CutoutConfig
 from storage.repository import open_repository, snapshot_id, transaction
-from storage.schema import BrickState
+from storage.schema import BrickState, SurveyLayout
 from tasks.brick_sources import BrickSource
 from tasks.bricks import ingest_partition, partitions
 from tasks.ingest_request import IngestRequest
@@ -31,6 +32,7 @@ CONFIG = IngestConfig(cutout=CutoutConfig(size=8, edge="drop"))
 BRICKS, BRICKS_PER_COMMIT = 1000, 50
 DONE_BRICKS = 2000
 NOOP_RUNS = 3
+SURVEY_BRICKS, LEDGER_STEP = 366_898, 8192
 
 
 def _names(count: int) -> list[str]:
@@ -80,10 +82,53 @@ def test_cost_of_a_brick_as_the_survey_grows(tmp_path):
     what = f"{BRICKS_PER_COMMIT} tiny bricks a commit, 2 workers"
     record(Figure("ingest.tiny_brick_ms", "ms/brick", "reported", what, milliseconds))
     growth = (sizes[-1] - sizes[0]) / (BRICKS - BRICKS_PER_COMMIT)
-    record(Figure("store.snapshot_bytes_per_brick", "bytes", "reported", "growth", [growth]))
-    record(Figure("store.snapshot_bytes_at_1000", "bytes", "reported", "size", [sizes[-1]]))
+    record(Figure("ingest.snapshot_bytes_per_brick", "bytes", "reported", "growth", [growth]))
+    record(Figure("ingest.snapshot_bytes_at_1000", "bytes", "reported", "size", [sizes[-1]]))
     grown = peaks[-1] - peaks[len(peaks) // 4]
     record(Figure("ingest.coordinator_growth_mib", "MiB", "about 0", "last 750 bricks", [grown]))
+
+
+def _records(start: int, count: int) -> list[BrickRecord]:
+    """Return ledger rows as long as those of real bricks, receipts among them."""
+    files = {f"legacysurvey-{start:08d}-image-{band}.fits.fz": "f" * 64 for band in "grz"}
+    receipt = {"files": files | {name + "x": value for name, value in files.items()}}
+    receipt |= {"without_cutout": {"no_data": list(range(20))}, "notes": ["a few words"] * 5}
+    digests = {"content_digest": "c" * 64, "config_digest": "d" * 64, "fingerprint": "f" * 64}
+    return [
+        BrickRecord(
+            f"{start + number:08d}", start + number, BrickState.EMPTY, receipt=receipt, **digests
+        )
+        for number in range(count)
+    ]
+
+
+def test_a_commit_into_the_ledger_of_a_whole_survey(tmp_path):
+    path = tmp_path / "store" / "survey"
+    path.parent.mkdir(parents=True)
+    repository = open_repository(path, create=True)
+    with transaction(repository, "create") as session:
+        create_survey(session, SURVEY, SurveyLayout(("g", "r", "z")))
+    seconds = {}
+    for start in range(0, SURVEY_BRICKS, LEDGER_STEP):
+        with transaction(repository, "fill") as session:
+            record_bricks(session, SURVEY, _records(start, LEDGER_STEP))
+        if start in (0, SURVEY_BRICKS // LEDGER_STEP * LEDGER_STEP):
+            seconds[start] = [_commit_some(repository, start, turn) for turn in range(5)]
+    (small, early), (large, late) = seconds.items()
+    bound = f"64 more bricks into a ledger of {small + LEDGER_STEP}, in the same run"
+    ratios = [one / other for one, other in zip(sorted(late), sorted(early), strict=True)]
+    record(Figure("ingest.commit_ratio_at_366898", "ratio", "reported", bound, ratios))
+    what = f"64 bricks more in a ledger of {large + LEDGER_STEP}"
+    record(Figure("ingest.commit_seconds_at_366898", "s", "reported", what, late))
+    size = _snapshot_bytes(tmp_path / "store")
+    record(Figure("ingest.snapshot_bytes_at_366898", "bytes", "reported", "ledger alone", [size]))
+
+
+def _commit_some(repository: icechunk.Repository, start: int, turn: int) -> float:
+    begin = time.perf_counter()
+    with transaction(repository, "some") as session:
+        record_bricks(session, SURVEY, _records(10_000_000 + start + 64 * turn, 64))
+    return time.perf_counter() - begin
 
 
 @pytest.fixture
