@@ -18,7 +18,7 @@ from typing import Any
 import icechunk
 from filelock import FileLock, Timeout
 
-from storage.errors import RepositoryBusy, StorageError
+from storage.errors import RepositoryBusy, RepositoryFull, StorageError
 
 BRANCH = "main"
 SURVEY_REPOSITORY = "survey"
@@ -110,11 +110,30 @@ def transaction(
 
     A session in which nothing changed makes no commit, so that a re-run adds no snapshot.
     Fork the session (`fork`) before the first change made to it directly: Icechunk refuses later.
+
+    Raises
+    ------
+    RepositoryFull
+        When the disk has no room for the commit.
     """
     session = repository.writable_session(BRANCH)
-    yield session
-    if session.has_uncommitted_changes:
-        session.commit(message, dict(metadata or {}))
+    try:
+        yield session
+        if session.has_uncommitted_changes:
+            session.commit(message, dict(metadata or {}))
+    except icechunk.IcechunkError as error:
+        raise_when_full(error)
+        raise
+
+
+def raise_when_full(error: BaseException) -> None:
+    """Raise `RepositoryFull` for an error that a full disk caused, here or in a worker."""
+    if "No space left on device" in str(error):
+        raise RepositoryFull(
+            "the disk of the store is full: nothing of this transaction was committed, what was "
+            "committed before is safe. Free space (`brickyard tidy` removes what broken runs left "
+            "in the store), then run the same command again"
+        ) from error
 
 
 def fork(session: icechunk.Session) -> icechunk.ForkSession:

@@ -25,12 +25,12 @@ from storage.brick_store import (
     record_bricks,
     write_cutouts,
 )
-from storage.errors import RepositoryFull
 from storage.fetch import StagingFull
 from storage.repository import (
     fork,
     merge,
     open_repository,
+    raise_when_full,
     snapshot_id,
     transaction,
     writer_lock,
@@ -213,7 +213,7 @@ def _write_pending(
                 plan = replace(plan, digest=result.digest, n_objects=result.objects)
                 outcomes[plan.name] = outcome_of(plan, rows[plan.name], digest, result.account)
             else:
-                _stop_when_full(request, result)
+                raise_when_full(result)
                 outcomes[plan.name] = unread(broken_plan(plan.name, result, plan), digest)
             report("bricks written", count, len(ready))
         merge(session, forks)
@@ -221,15 +221,6 @@ def _write_pending(
         if _changed(session, request.survey, records):
             record_bricks(session, request.survey, records)
     return outcomes
-
-
-def _stop_when_full(request: IngestRequest, error: BaseException) -> None:
-    if "No space left on device" in str(error):
-        raise RepositoryFull(
-            f"the disk of {request.repository} is full: nothing of this partition was committed, "
-            "what was committed before is safe. Free space (`brickyard tidy` removes what broken "
-            "runs left), then run the same command again"
-        ) from error
 
 
 def _changed(session: icechunk.Session, survey: str, records: list[BrickRecord]) -> bool:

@@ -122,13 +122,14 @@ def assert_readable(home: Path) -> int:
 
 def test_twenty_kills_of_the_flow_lose_and_double_nothing(release, undisturbed, start_ingest, home):
     rng = np.random.default_rng(20)
-    started = time.monotonic()
-    process = start_ingest(home)
-    process.join()
-    assert process.exitcode == 0
-    whole_run = time.monotonic() - started
-    assert content(home) == undisturbed
-    shutil.rmtree(home)
+    for _ in range(2):  # the first one imports everything
+        started = time.monotonic()
+        process = start_ingest(home)
+        process.join()
+        assert process.exitcode == 0
+        whole_run = time.monotonic() - started
+        assert content(home) == undisturbed
+        shutil.rmtree(home)
     kills, seen = 0, []
     while kills < KILLS:
         process = start_ingest(home)
