@@ -31,7 +31,7 @@ from storage.legacysurvey import coadd_path, locate_brick_files
 from storage.repository import fork, merge, open_repository, transaction
 from storage.schema import PIXEL_ARRAYS, SurveyLayout
 
-BRICKS, WORKERS, RUNS = 24, 2, 3
+BRICKS, WORKERS, RUNS = 16, 2, 3
 SURVEY = "dr10/south"
 LAYOUT = SurveyLayout(BANDS)
 
