@@ -5,6 +5,21 @@ from typing import Annotated
 
 import typer
 
+from flows.console.ingest_options import (
+    Again,
+    Bands,
+    Bricks,
+    BricksFrom,
+    Detect,
+    Edge,
+    MaxMag,
+    Region,
+    Release,
+    Size,
+    Source,
+    Tag,
+    config_overrides,
+)
 from flows.console.terminal import (
     console,
     fail,
@@ -57,34 +72,18 @@ def synthetic(
 
 @flow_command
 def ingest(
-    source: Annotated[
-        str, typer.Argument(help="Folder of a release, a region or bricks; or https://, s3://.")
-    ],
-    release: Annotated[str, typer.Option(help="Release, such as dr9 or dr10.")] = "dr10",
-    region: Annotated[str, typer.Option(help="north or south.")] = "south",
-    brick: Annotated[
-        list[str] | None, typer.Option("--brick", "-b", help="Only this brick; may be repeated.")
-    ] = None,
-    bands: Annotated[str | None, typer.Option(help="Bands to store, such as grz.")] = None,
-    max_mag: Annotated[
-        float | None, typer.Option(help="Faintest dereddened magnitude (z band by default).")
-    ] = None,
-    size: Annotated[int | None, typer.Option(help="Side of a cutout [pixel].")] = None,
-    edge: Annotated[
-        str | None, typer.Option(help="stitch, drop or pad cutouts that leave the image.")
-    ] = None,
-    detect: Annotated[
-        bool, typer.Option("--detect", help="Detect sources where a brick has no tractor table.")
-    ] = False,
-    bricks_from: Annotated[
-        Path | None, typer.Option(help="File with brick names: text, CSV or FITS.")
-    ] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Also bricks that are unchanged, or were withdrawn.")
-    ] = False,
-    tag: Annotated[
-        str | None, typer.Option(help="Name of the snapshot; default: a running number.")
-    ] = None,
+    source: Source,
+    release: Release = "dr10",
+    region: Region = "south",
+    brick: Bricks = None,
+    bands: Bands = None,
+    max_mag: MaxMag = None,
+    size: Size = None,
+    edge: Edge = None,
+    detect: Detect = False,
+    bricks_from: BricksFrom = None,
+    again: Again = False,
+    tag: Tag = None,
     config: ConfigFile = None,
     receipt: ReceiptFile = None,
 ) -> None:
@@ -95,13 +94,7 @@ def ingest(
     from flows.ingest import ingest_bricks
     from flows.parameters import IngestConfig, IngestRun, read_config
 
-    overrides = {
-        "bands": tuple(bands) if bands else None,
-        "selection.max_mag": max_mag,
-        "cutout.size": size,
-        "cutout.edge": edge,
-        "detect_missing_catalogue": detect or None,
-    }
+    overrides = config_overrides(bands, max_mag, size, edge, detect)
     settings = read_config(IngestConfig, config, overrides)
     run = IngestRun(again=again, brick_list=bricks_from and str(bricks_from), tag=tag)
     with progress_bars():

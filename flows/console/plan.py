@@ -11,6 +11,21 @@ import typer
 from rich.table import Table
 
 from flows.console.data import ConfigFile, ReceiptFile
+from flows.console.ingest_options import (
+    Again,
+    Bands,
+    Bricks,
+    BricksFrom,
+    Detect,
+    Edge,
+    MaxMag,
+    Region,
+    Release,
+    Size,
+    Source,
+    Tag,
+    config_overrides,
+)
 from flows.console.terminal import (
     console,
     errors,
@@ -37,32 +52,18 @@ def register(app: typer.Typer) -> None:
 
 @fail_on_errors
 def plan(
-    source: Annotated[
-        str, typer.Argument(help="Folder of a release, a region or bricks; or https://, s3://.")
-    ],
-    release: Annotated[str, typer.Option(help="Release, such as dr9 or dr10.")] = "dr10",
-    region: Annotated[str, typer.Option(help="north or south.")] = "south",
-    brick: Annotated[
-        list[str] | None, typer.Option("--brick", "-b", help="Only this brick; may be repeated.")
-    ] = None,
-    bands: Annotated[str | None, typer.Option(help="Bands to store, such as grz.")] = None,
-    max_mag: Annotated[
-        float | None, typer.Option(help="Faintest dereddened magnitude (z band by default).")
-    ] = None,
-    size: Annotated[int | None, typer.Option(help="Side of a cutout [pixel].")] = None,
-    edge: Annotated[
-        str | None, typer.Option(help="stitch, drop or pad cutouts that leave the image.")
-    ] = None,
-    detect: Annotated[
-        bool, typer.Option("--detect", help="Detect sources where a brick has no tractor table.")
-    ] = False,
-    bricks_from: Annotated[
-        Path | None, typer.Option(help="File with brick names: text, CSV or FITS.")
-    ] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Also bricks that are unchanged, or were withdrawn.")
-    ] = False,
-    tag: Annotated[str | None, typer.Option(help="Name of the snapshot of the ingest.")] = None,
+    source: Source,
+    release: Release = "dr10",
+    region: Region = "south",
+    brick: Bricks = None,
+    bands: Bands = None,
+    max_mag: MaxMag = None,
+    size: Size = None,
+    edge: Edge = None,
+    detect: Detect = False,
+    bricks_from: BricksFrom = None,
+    again: Again = False,
+    tag: Tag = None,
     config: ConfigFile = None,
     receipt: ReceiptFile = None,
     bricks_table: Annotated[
@@ -83,13 +84,7 @@ def plan(
     A few bricks are read and written into a temporary store to measure. Where disk or memory would
     not do, the plan is refused (exit status 2) with advice, also with --yes.
     """
-    overrides = {
-        "bands": tuple(bands) if bands else None,
-        "selection.max_mag": max_mag,
-        "cutout.size": size,
-        "cutout.edge": edge,
-        "detect_missing_catalogue": detect or None,
-    }
+    overrides = config_overrides(bands, max_mag, size, edge, detect)
     if workers is not None:  # for the plan and for the ingest that follows it
         os.environ["BRICKYARD_WORKERS"] = str(workers)
     # Prefect reads the server's address when it is first imported, which planning does already.
