@@ -18,6 +18,7 @@ from tasks.embedded import EmbeddedSurvey, open_embedded, report_path
 from tasks.progress import report
 from tasks.references import EmbeddingsRef, EncoderRef, Reference
 from tasks.settings import Settings
+from tasks.whole_files import whole_file
 
 METHODS = ("both", "neighbours", "forest")
 SHOWN = 48  # on the sheet, and named in the reference
@@ -167,7 +168,5 @@ def _standard(scorer: Scorer, rows: Rows, sample: Vectors) -> Scorer:
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    table.to_parquet(partial, index=False)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        table.to_parquet(partial, index=False)

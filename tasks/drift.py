@@ -1,6 +1,5 @@
 """Drift as a step: compare embeddings of two surveys or snapshots, and of bricks with the rest."""
 
-import os
 import re
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from storage.search.vectors import iterate_vectors, sample_vectors
 from tasks.embedded import EmbeddedSurvey, open_embedded, report_path
 from tasks.references import EmbeddingsRef, EncoderRef, Reference
 from tasks.settings import Settings
+from tasks.whole_files import whole_file
 
 DIRECTIONS_SAMPLE = 20_000  # objects that the principal directions of a survey are found from
 
@@ -166,10 +166,8 @@ def _publish(settings: Settings, report: DriftReport) -> Path:
     slug = re.sub(r"[^A-Za-z0-9-]+", "-", sides)
     path = report_path(settings, "drift", slug, ".html")
     made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(html_report(report, made=made), encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(html_report(report, made=made), encoding="utf-8")
     create_markdown_artifact(
         f"{markdown_report(report)}\nWith pictures: `{path}`\n",
         key=f"drift-{slug.lower()}",

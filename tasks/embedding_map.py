@@ -6,7 +6,6 @@ UMAP keeps neighbours together; distances across the picture, and its axes, mean
 import base64
 import html
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from tasks.errors import TaskError
 from tasks.references import EmbeddingsRef, EncoderRef, Reference
 from tasks.settings import Settings
 from tasks.sheets import PAPER
+from tasks.whole_files import whole_file
 
 SUFFIXES = (".png", ".html")
 MOST_OBJECTS = 50_000  # UMAP holds a graph of the sample, and takes minutes for these
@@ -241,7 +241,5 @@ def _encoded(picture: Pixels, kind: str) -> bytes:
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(content)

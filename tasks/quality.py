@@ -3,7 +3,6 @@
 What is checked and how the report looks is in `storage.quality`.
 """
 
-import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from storage.quality.results import Level, QualityReport
 from tasks.loaders import open_snapshot
 from tasks.references import Reference, SnapshotRef
 from tasks.settings import Settings
+from tasks.whole_files import whole_file
 
 REPORTS = "reports"  # folder in the home
 
@@ -89,10 +89,8 @@ def artifact_key(survey: str) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _reference(snapshot: SnapshotRef, report: QualityReport, path: Path) -> QualityRef:
