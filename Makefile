@@ -22,7 +22,7 @@ demo: $(READY)  ## bricks to an approved model and a catalogue, on a synthetic s
 	$(BIN)/brickyard demo
 
 test: $(READY)  ## unit and integration tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)  ## lint, format, types, layers
 	$(BIN)/ruff check .

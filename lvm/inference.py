@@ -87,7 +87,8 @@ def evaluate(
 
     No object at all raises ValueError.
     """
-    parts = list(_outputs(model, batches, device, precision))
+    posed = torch.Generator(device).manual_seed(POSE_SEED)
+    parts = list(_outputs(model, batches, device, precision, posed))
     if not parts:
         raise ValueError("no batches to evaluate on: is the split empty?")
     rows = np.concatenate([part[0] for part in parts])
@@ -103,17 +104,25 @@ def evaluate(
     return Evaluation(rows, output, labels, model.task.metrics(output, labels), intervals)
 
 
+POSE_SEED = 1  # an evaluation puts the same questions whenever it is run
 _PIXELS = ("image", "invvar", "maskbits", "embedding")
 
 
 def _outputs(
-    model: DownstreamModel, batches: Iterable[Batch], device: torch.device | str, precision: str
+    model: DownstreamModel,
+    batches: Iterable[Batch],
+    device: torch.device | str,
+    precision: str,
+    posed: torch.Generator | None = None,
 ) -> Iterator[tuple[Rows, torch.Tensor, Tensors]]:
+    """Yield rows, outputs and labels; `posed` draws what the task poses (None: as it is)."""
     model.to(device).eval()
     start = 0
     for batch in batches:
         rows = rows_of(batch, start)
         tensors = to_tensors(batch, device)
+        if posed is not None:
+            tensors = model.task.pose(tensors, posed)
         with torch.inference_mode(), autocast(device, precision):
             output = model(tensors).float().cpu()
         start += len(rows)

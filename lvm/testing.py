@@ -75,10 +75,11 @@ def check_downstream_task(task: DownstreamTask, encoder: Encoder) -> None:
     objects; saving and loading keep the output, and a changed weight file is refused; a perfect
     prediction has the best headline; what is presented has one value per object.
     """
-    batch = _example(task, encoder, 8)
+    raw = _example(task, encoder, 8)
+    batch = task.pose(raw, torch.Generator().manual_seed(1))
     _check_shapes(task, encoder, batch)
     _check_gradients(task, encoder, batch)
-    _check_learning(task, encoder, batch)
+    _check_learning(task, encoder, raw, batch)
     _check_saving(task, encoder, batch)
     _check_measures(task, encoder, batch)
 
@@ -124,13 +125,13 @@ def _check_gradients(task: DownstreamTask, encoder: Encoder, batch: Tensors) -> 
         model.zero_grad()
 
 
-def _check_learning(task: DownstreamTask, encoder: Encoder, batch: Tensors) -> None:
+def _check_learning(task: DownstreamTask, encoder: Encoder, raw: Tensors, batch: Tensors) -> None:
     model = DownstreamModel(task, encoder)
     if task.uses == "embedding":  # as `fine_tune` does before it fits a head
-        standardise(model, embed_labelled(model, [batch], "cpu")["embedding"])
+        standardise(model, embed_labelled(model, [raw], "cpu")["embedding"])
     config = TrainConfig(epochs=40, learning_rate=1e-2, warmup=0.0, weight_decay=0.0)
     first = _evaluation_loss(model, batch)  # in training, dropout could hide or feign a fall
-    fit(model, constant_batches([batch]), config)
+    fit(model, constant_batches([raw]), config)
     last = _evaluation_loss(model, batch)
     _require(task, last < first, f"the loss on eight objects went from {first} to {last}")
 

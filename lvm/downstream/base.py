@@ -5,7 +5,7 @@ is shown. `DownstreamModel` is encoder + head for one of them. How it is trained
 `lvm.finetuning`'s.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -25,11 +25,15 @@ from lvm.checkpoint import (
 )
 from lvm.configs import config_from_dict, config_to_dict
 from lvm.encoder import Encoder, FeatureSpec
+from lvm.figures import Figure
 from lvm.tensors import Tensors
 from lvm.training import Trainable
 
 Columns = dict[str, np.ndarray[Any, np.dtype[Any]]]
 MODES = ("head", "full")
+# In `needs`: all sources of the catalogue that lie in a cutout, one row each, NaN rows at the end.
+SOURCES = "sources"
+SOURCE_FIELDS = ("x", "y", "radius", "mag", "axis_ratio", "angle")
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ class DownstreamTask:
     ----------
     name : of the task, its MLflow model and its --downstream choice
     headline : the measure that models are compared by
-    needs : what is asked from labels ("<question>_vote") or the tractor catalogue (a column)
+    needs : what the right answer is made of: "<question>_vote" (votes of the label ledger),
+        columns of the object table, or `SOURCES` (every source within the cutout); empty for a
+        task that makes its answer from the cutout itself (see `pose`)
     uses : "embedding" (the pooled vector; may come from a cache) or "maps" (every stage)
     keeps_label : the augmentations (`augment.KINDS`) that do not change the right answer
     config_class : frozen dataclass of its options
@@ -68,6 +74,39 @@ class DownstreamTask:
 
     def __init__(self, config: TaskConfig | None = None) -> None:
         self.config = config or self.config_class()
+
+    def target(self, columns: Columns) -> np.ndarray[Any, np.dtype[Any]]:
+        """Return the right answers (object, ...) float32 from the columns that it `needs`.
+
+        Votes come as one column `<question>_vote` (object, class), sources as one column
+        `SOURCES` (object, source, field). NaN means not known: it counts neither in the loss nor
+        in a measure.
+        """
+        (only,) = self.needs
+        return columns[only].astype(np.float32)
+
+    def pose(self, batch: Tensors, generator: torch.Generator) -> Tensors:
+        """Return a batch as the question is put in training and in evaluation.
+
+        Unchanged, unless the task makes question and answer out of the cutout: then `image` and
+        `invvar` are what the encoder is shown, and `target` the right answer. Every draw is from
+        `generator`.
+        """
+        return batch
+
+    def calibrate(
+        self, head: nn.Module, output: torch.Tensor, batch: Tensors
+    ) -> Mapping[str, float]:
+        """Set what a head knows of its own certainty, from outputs on objects kept aside.
+
+        Called once, after training, with the validation split; what is set are buffers of `head`,
+        which are saved with the weights. Returns what it set and reached, for the record.
+        """
+        return {}
+
+    def figures(self, output: torch.Tensor, batch: Tensors) -> Sequence[Figure]:
+        """Return what should be plotted of the answers on a test split, besides the measures."""
+        return ()
 
     def head(self, features: FeatureSpec) -> nn.Module:
         """Return the module from an embedding (or list of maps) to the output."""
@@ -193,6 +232,7 @@ class DownstreamModel(Trainable):
         """Return the task's loss of an augmented batch."""
         if "image" in batch and (self.mode == "full" or "embedding" not in batch):
             batch = augment(batch, self.augment, generator, self.encoder.config.bands)
+            batch = self.task.pose(batch, generator)
         return self.task.loss(self(batch), batch)
 
     def save(self, directory: Path) -> str:
