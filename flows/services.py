@@ -6,17 +6,14 @@ command line calls `configure_environment` before any flow is loaded.
 
 import json
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_SECONDS = 120  # a first start on a busy machine creates and migrates the database
+from flows.processes import Service, answers, free_port, running
+
+SERVER_RECORD = "prefect-server.json"  # in the home folder: other terminals find the server by it
 # What the embedded default wants of the libraries it starts, unless the user has set it.
 DEFAULTS = {
     "DASK_LOGGING__DISTRIBUTED": "warning",
@@ -27,10 +24,6 @@ DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-
-
-class ServiceFailed(RuntimeError):
-    """A service of the embedded default did not start."""
 
 
 def configure_environment(home: Path, *, verbose: bool = False) -> None:
@@ -57,11 +50,11 @@ def configure_environment(home: Path, *, verbose: bool = False) -> None:
 
 def running_server(home: Path) -> str | None:
     """Return the API URL of the server started for `home`, or None when none answers."""
-    record = home / "prefect-server.json"
+    record = home / SERVER_RECORD
     if not record.is_file():
         return None
     api_url = str(json.loads(record.read_text())["api_url"])
-    return api_url if _answers(api_url) else None
+    return api_url if answers(f"{api_url}/health") else None
 
 
 @contextmanager
@@ -96,57 +89,30 @@ def prefect_server(home: Path, port: int = 0) -> Iterator[str]:
         If the server ends, or does not answer in time; the message names its log.
     """
     home.mkdir(parents=True, exist_ok=True)
-    port = port or _free_port()
-    api_url = f"http://127.0.0.1:{port}/api"
-    record, log_path = home / "prefect-server.json", home / "prefect-server.log"
-    environment = os.environ | {
-        "PREFECT_API_URL": api_url,
-        "PREFECT_SERVER_API_HOST": "127.0.0.1",
-        "PREFECT_SERVER_API_PORT": str(port),
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
-    with log_path.open("ab") as log:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)], env=environment, stdout=log, stderr=log
-        )
+    service = prefect_service(home, port or free_port())
+    api_url = f"{service.url}/api"
+    record = home / SERVER_RECORD
     try:
-        _wait_until_ready(process, api_url, log_path)
-        record.write_text(json.dumps({"api_url": api_url, "pid": process.pid}))
-        yield api_url
+        with running(service) as pid:
+            record.write_text(json.dumps({"api_url": api_url, "pid": pid}))
+            yield api_url
     finally:
         record.unlink(missing_ok=True)
-        _stop(process)
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", api_url: str, log_path: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ServiceFailed(f"the Prefect server ended with {process.returncode}: {log_path}")
-        if _answers(api_url):
-            return
-        time.sleep(0.25)
-    raise ServiceFailed(f"the Prefect server did not answer in {START_SECONDS} s: {log_path}")
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _answers(api_url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{api_url}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def prefect_service(home: Path, port: int) -> Service:
+    """Describe the Prefect server of a home folder, on a port of 127.0.0.1."""
+    url = f"http://127.0.0.1:{port}"
+    command = ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    return Service(
+        name="Prefect",
+        command=(sys.executable, *command),
+        log=home.resolve() / "prefect-server.log",
+        url=url,
+        health=f"{url}/api/health",
+        environment={
+            "PREFECT_API_URL": f"{url}/api",
+            "PREFECT_SERVER_API_HOST": "127.0.0.1",
+            "PREFECT_SERVER_API_PORT": str(port),
+        },
+    )

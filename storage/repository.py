@@ -1,9 +1,11 @@
 """Open the Icechunk repositories of a store; sessions, commits, tags and the writer lock.
 
-A store is a folder with two repositories, ``<store>/survey`` and ``<store>/embeddings``. Icechunk's
-local-filesystem storage is not safe for concurrent commits, so whoever commits holds
-`writer_lock` for as long as it writes; workers write to forks that are merged into the one session
-that commits. What the arrays mean is not known here: see `storage.schema`.
+A store is a folder, or a prefix of an S3-compatible bucket, with two repositories,
+``<store>/survey`` and ``<store>/embeddings``. Icechunk's local-filesystem storage is not safe for
+concurrent commits, so whoever commits holds `writer_lock` for as long as it writes; workers write
+to forks that are merged into the one session that commits. On object storage Icechunk itself
+refuses the second of two commits that started from one snapshot. What the arrays mean is not known
+here: see `storage.schema`.
 """
 
 import json
@@ -19,6 +21,7 @@ import icechunk
 from filelock import FileLock, Timeout
 
 from storage.errors import RepositoryBusy, RepositoryFull, StorageError
+from storage.object_storage import is_object_storage, lock_folder, object_storage
 
 BRANCH = "main"
 SURVEY_REPOSITORY = "survey"
@@ -30,13 +33,20 @@ EMBEDDING_REPOSITORY = "embeddings"
 MANIFEST_SHARDS = 4096
 
 
+def repository_place(store: str | Path, name: str) -> str:
+    """Return where the repository called ``name`` of a store is: a folder, or an ``s3://`` URL."""
+    if is_object_storage(store):
+        return f"{str(store).rstrip('/')}/{name}"
+    return str(Path(store) / name)
+
+
 def open_repository(path: str | Path, *, create: bool = False) -> icechunk.Repository:
     """Open a repository, or create it where ``create`` is true and there is none.
 
     Parameters
     ----------
     path : str or Path
-        Folder of one repository, such as ``<store>/survey``.
+        Folder or URL of one repository, from `repository_place`.
     create : bool
         Create the repository, and its folder, when absent.
 
@@ -58,8 +68,9 @@ def open_repository(path: str | Path, *, create: bool = False) -> icechunk.Repos
 
 def repository_exists(path: str | Path) -> bool:
     """Say whether a repository can be opened at ``path``; never creates the folder."""
-    folder = Path(path)
-    return folder.is_dir() and icechunk.Repository.exists(_storage(folder))
+    if not is_object_storage(path) and not Path(path).is_dir():
+        return False
+    return bool(icechunk.Repository.exists(_storage(path)))
 
 
 @contextmanager
@@ -67,12 +78,14 @@ def writer_lock(path: str | Path, *, what: str, timeout: float = 0.0) -> Iterato
     """Hold the right to commit to the repository at ``path``.
 
     The lock is the operating system's, so a killed holder frees it. It lies beside the repository,
-    as ``<path>.lock``, together with a note of who holds it.
+    as ``<path>.lock``, together with a note of who holds it. The lock of a repository on object
+    storage lies on this host, and does not keep other hosts away: of two commits that started from
+    one snapshot, `transaction` lets the first one through.
 
     Parameters
     ----------
     path : str or Path
-        Folder of the repository.
+        Folder or URL of the repository.
     what : str
         What the holder does, shown to whoever finds the repository busy.
     timeout : float
@@ -83,7 +96,7 @@ def writer_lock(path: str | Path, *, what: str, timeout: float = 0.0) -> Iterato
     RepositoryBusy
         When another process, or another part of this one, holds the lock.
     """
-    folder = Path(path)
+    folder = lock_folder(path) if is_object_storage(path) else Path(path)
     folder.parent.mkdir(parents=True, exist_ok=True)
     owner_file = folder.with_name(folder.name + ".lock.json")
     lock = FileLock(folder.with_name(folder.name + ".lock"), timeout=timeout)
@@ -91,7 +104,7 @@ def writer_lock(path: str | Path, *, what: str, timeout: float = 0.0) -> Iterato
         lock.acquire()
     except Timeout as error:
         raise RepositoryBusy(
-            f"{folder} is being written by {_describe_owner(owner_file)}: "
+            f"{path} is being written by {_describe_owner(owner_file)}: "
             "wait until it ends, or stop it, then run again"
         ) from error
     try:
@@ -115,12 +128,19 @@ def transaction(
     ------
     RepositoryFull
         When the disk has no room for the commit.
+    RepositoryBusy
+        When another host committed since the session began: nothing of this one is there.
     """
     session = repository.writable_session(BRANCH)
     try:
         yield session
         if session.has_uncommitted_changes:
             session.commit(message, dict(metadata or {}))
+    except icechunk.ConflictError as error:
+        raise RepositoryBusy(
+            "another host committed to this repository while this transaction was open, so nothing "
+            "of this one was committed: run the same command again when the other has ended"
+        ) from error
     except icechunk.IcechunkError as error:
         raise_when_full(error)
         raise
@@ -220,6 +240,8 @@ def _storage(path: str | Path) -> icechunk.Storage:
     # Icechunk warns on standard error, at every open, that local storage has no safe concurrent
     # commits. The writer lock is our answer, so the repeated warning tells the user nothing.
     icechunk.set_logs_filter("icechunk=error")
+    if is_object_storage(path):
+        return object_storage(str(path))
     return icechunk.local_filesystem_storage(str(Path(path).resolve()))
 
 

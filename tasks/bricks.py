@@ -8,7 +8,6 @@ killed run leaves the last snapshot as it was, and the next one takes the same r
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import icechunk
@@ -31,6 +30,7 @@ from storage.repository import (
     merge,
     open_repository,
     raise_when_full,
+    repository_place,
     snapshot_id,
     transaction,
     writer_lock,
@@ -69,7 +69,7 @@ def ingest_lock(request: IngestRequest) -> Iterator[None]:
     RepositoryBusy
         If another run ingests this survey into this store; the message says which.
     """
-    path = Path(request.store) / f"ingest-{request.survey.replace('/', '-')}"
+    path = repository_place(request.store, f"ingest-{request.survey.replace('/', '-')}")
     with writer_lock(path, what=f"ingest {request.survey}"):
         yield
 

@@ -23,6 +23,7 @@ from storage.errors import IncompleteBrick, StorageError
 from storage.fetch import FetchConfig
 from storage.ingest_config import IngestConfig
 from storage.legacysurvey import BrickFiles, locate_brick_files
+from storage.object_storage import is_object_storage
 from storage.repository import fork, merge, open_repository, transaction
 from storage.selection import select
 from storage.tractor import read_tractor
@@ -78,7 +79,8 @@ def calibrate(job: CalibrationJob) -> Measurements:
 
 def measure(job: CalibrationJob) -> Measurements:
     """Measure sample bricks in this process; see `calibrate`."""
-    nearby = existing_parent(job.settings.store_path)  # on the disk of the store
+    place = job.settings.store_path  # measure on its disk; object storage is not tried
+    nearby = None if is_object_storage(place) else existing_parent(place)
     with tempfile.TemporaryDirectory(prefix="brickyard-plan-", dir=nearby) as scratch:
         settings = job.settings.model_copy(
             update={"store": f"{scratch}/store", "staging": Path(scratch) / "staging"}
@@ -218,8 +220,10 @@ def _read_brick(request: IngestRequest, name: str, job: CalibrationJob) -> Brick
     )
 
 
-def _chunk_bytes(repository: Path) -> int:
-    return sum(path.stat().st_size for path in (repository / "chunks").rglob("*") if path.is_file())
+def _chunk_bytes(repository: str) -> int:
+    return sum(
+        path.stat().st_size for path in Path(repository, "chunks").rglob("*") if path.is_file()
+    )
 
 
 def _timed(call: Callable[[], T]) -> tuple[float, T]:

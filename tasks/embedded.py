@@ -10,7 +10,13 @@ import numpy.typing as npt
 from storage.batches import read_cutouts
 from storage.brick_store import read_layout
 from storage.embedding_store import has_embeddings
-from storage.repository import BRANCH, EMBEDDING_REPOSITORY, open_repository, read_session
+from storage.repository import (
+    BRANCH,
+    EMBEDDING_REPOSITORY,
+    open_repository,
+    read_session,
+    repository_place,
+)
 from storage.search.vectors import EmbeddedRows, embedded_rows
 from tasks.embedding import open_embeddings
 from tasks.encoders import find_embeddings
@@ -93,7 +99,7 @@ def _best_of_history(
     snapshot: SnapshotRef, newest: EmbeddingsRef, session: Any, rows: EmbeddedRows
 ) -> tuple[EmbeddingsRef, Any, EmbeddedRows]:
     """Return the embeddings, among all that were ever committed, that lack the fewest bricks."""
-    repository = open_repository(Path(snapshot.store) / EMBEDDING_REPOSITORY)
+    repository = open_repository(repository_place(snapshot.store, EMBEDDING_REPOSITORY))
     digest, survey = newest.encoder_digest, snapshot.survey
     best = (newest, open_embeddings(newest), rows)
     for info in repository.ancestry(branch=BRANCH):

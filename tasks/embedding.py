@@ -7,7 +7,6 @@ of bricks is a commit; what a killed run did not commit is pending for the next.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import icechunk
@@ -28,6 +27,7 @@ from storage.repository import (
     merge,
     open_repository,
     read_session,
+    repository_place,
     snapshot_id,
     transaction,
     writer_lock,
@@ -64,9 +64,9 @@ class EmbedRun:
     forward: ForwardConfig = field(default_factory=ForwardConfig)
 
     @property
-    def repository(self) -> Path:
+    def repository(self) -> str:
         """Return the folder of the embedding repository."""
-        return Path(self.snapshot.store) / EMBEDDING_REPOSITORY
+        return repository_place(self.snapshot.store, EMBEDDING_REPOSITORY)
 
     @property
     def request(self) -> EmbedRequest:
@@ -86,7 +86,7 @@ def plan_embedding(snapshot: SnapshotRef, encoder: EncoderRef) -> tuple[str, ...
     layout = EmbeddingLayout(
         encoder.digest, model.spec.width, encoder_document(model)["preprocess"]
     )
-    path = Path(snapshot.store) / EMBEDDING_REPOSITORY
+    path = repository_place(snapshot.store, EMBEDDING_REPOSITORY)
     with writer_lock(path, what=f"plan embeddings of {snapshot.survey}"):
         repository = open_repository(path, create=True)
         with transaction(repository, f"rows for embeddings of {snapshot.survey}") as session:
@@ -279,5 +279,5 @@ def _check_counts(reference: EmbeddingsRef, table: pd.DataFrame, receipt: Receip
 
 def open_embeddings(reference: EmbeddingsRef) -> Any:
     """Open a read-only session on the embeddings that a reference names."""
-    repository = open_repository(Path(reference.store) / EMBEDDING_REPOSITORY)
+    repository = open_repository(repository_place(reference.store, EMBEDDING_REPOSITORY))
     return read_session(repository, snapshot=reference.snapshot_id)

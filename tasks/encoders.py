@@ -9,6 +9,7 @@ from storage.repository import (
     open_repository,
     read_session,
     repository_exists,
+    repository_place,
     snapshot_id,
 )
 from tasks.errors import TaskError
@@ -62,7 +63,7 @@ def find_embeddings(snapshot: SnapshotRef, encoder: EncoderRef) -> EmbeddingsRef
     NotEmbedded
         If this encoder has not embedded the survey.
     """
-    path = Path(snapshot.store) / EMBEDDING_REPOSITORY
+    path = repository_place(snapshot.store, EMBEDDING_REPOSITORY)
     message = (
         f"{snapshot.survey} has no embeddings by encoder {encoder.digest[:16]}: run "
         f"`brickyard embed {snapshot.survey} --encoder {encoder.digest[:16]}`"

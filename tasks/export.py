@@ -1,13 +1,12 @@
 """The object table of a snapshot as a file for TOPCAT, astropy, pandas or LSDB."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.object_export import export_objects
-from storage.repository import SURVEY_REPOSITORY, open_repository, read_session
+from storage.repository import SURVEY_REPOSITORY, open_repository, read_session, repository_place
 from tasks.provenance import code_version
 from tasks.references import Reference, SnapshotRef
 
@@ -39,7 +38,7 @@ def export_table(
     overwrite : bool
         Replace a target that exists.
     """
-    repository = open_repository(Path(snapshot.store) / SURVEY_REPOSITORY)
+    repository = open_repository(repository_place(snapshot.store, SURVEY_REPOSITORY))
     plan = export_objects(
         read_session(repository, snapshot=snapshot.snapshot_id),
         snapshot.survey,

@@ -1,9 +1,8 @@
 """What an ingest is asked to do: small frozen values that travel to every worker."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from storage.repository import SURVEY_REPOSITORY
+from storage.repository import SURVEY_REPOSITORY, repository_place
 from tasks.sources import Source
 
 
@@ -18,6 +17,6 @@ class IngestRequest:
     again: bool = False
 
     @property
-    def repository(self) -> Path:
+    def repository(self) -> str:
         """Return the folder of the cutout repository."""
-        return Path(self.store) / SURVEY_REPOSITORY
+        return repository_place(self.store, SURVEY_REPOSITORY)

@@ -4,7 +4,6 @@ Every answer is read from what was recorded when the thing was made; nothing is 
 is a tree of plain values, shown by the command line and written as JSON.
 """
 
-from pathlib import Path
 from typing import Any
 
 from storage import embedding_store
@@ -17,6 +16,7 @@ from storage.repository import (
     open_repository,
     read_session,
     repository_exists,
+    repository_place,
     snapshot_id,
 )
 from storage.survey_group import list_surveys
@@ -51,7 +51,7 @@ def trace_object(settings: Settings, object_id: str) -> Tree:
         If no brick of the store and no catalogue holds the object.
     """
     key = parse_object_id(object_id)
-    store = Path(settings.store_path)
+    store = settings.store_path
     found = _find_object(store, key)
     predictions = _predictions(settings, object_id)
     if found is None and not predictions:
@@ -66,8 +66,8 @@ def trace_object(settings: Settings, object_id: str) -> Tree:
     return tree | {"predictions": predictions}
 
 
-def _find_object(store: Path, key: tuple[int, int, int]) -> Tree | None:
-    path = store / SURVEY_REPOSITORY
+def _find_object(store: str, key: tuple[int, int, int]) -> Tree | None:
+    path = repository_place(store, SURVEY_REPOSITORY)
     if not repository_exists(path):
         return None
     repository = open_repository(path)
@@ -105,9 +105,9 @@ def _brick(session: Any, survey: str, brickname: str, table: Any) -> Tree:
     }
 
 
-def _embeddings(store: Path, found: Tree) -> list[Tree]:
+def _embeddings(store: str, found: Tree) -> list[Tree]:
     """Return by which encoders the object's brick is embedded, and from which snapshot."""
-    path = store / EMBEDDING_REPOSITORY
+    path = repository_place(store, EMBEDDING_REPOSITORY)
     if not repository_exists(path):
         return []
     session = read_session(open_repository(path))

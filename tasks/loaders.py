@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from lvm.encoder import EncoderConfig
 from storage.batches import iterate_batches, read_cutouts
 from storage.brick_store import ledger, read_layout, valid_rows
-from storage.repository import SURVEY_REPOSITORY, open_repository, read_session
+from storage.repository import SURVEY_REPOSITORY, open_repository, read_session, repository_place
 from storage.schema import SHARD_ROWS
 from tasks.references import SnapshotRef
 
@@ -23,9 +22,9 @@ Columns = Mapping[str, npt.NDArray[Any]]
 Tensors = dict[str, torch.Tensor]
 
 
-def survey_path(store: str) -> Path:
+def survey_path(store: str) -> str:
     """Return the cutout repository of a store."""
-    return Path(store) / SURVEY_REPOSITORY
+    return repository_place(store, SURVEY_REPOSITORY)
 
 
 def open_snapshot(snapshot: SnapshotRef) -> Any:

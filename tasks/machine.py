@@ -1,5 +1,6 @@
 """What this machine has now: free disk, free memory, cores; and the peak memory of a process."""
 
+import math
 import os
 import resource
 import shutil
@@ -10,6 +11,7 @@ from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
 
 from storage.budget import Machine
+from storage.object_storage import is_object_storage
 from tasks.settings import Settings
 
 _MEMINFO = Path("/proc/meminfo")
@@ -24,13 +26,15 @@ def cores() -> int:
 
 def look_at(settings: Settings) -> Machine:
     """Return what is free for the store, for fetched files and for workers."""
-    store, staging = existing_parent(settings.store_path), existing_parent(settings.staging_path)
+    staging = existing_parent(settings.staging_path)
+    remote = is_object_storage(settings.store_path)  # has room: whoever lends it says when not
+    store = staging if remote else existing_parent(settings.store_path)
     return Machine(
         store=settings.store_path,
         staging=str(settings.staging_path),
-        store_free=shutil.disk_usage(store).free,
+        store_free=math.inf if remote else shutil.disk_usage(store).free,
         staging_free=shutil.disk_usage(staging).free,
-        one_disk=os.stat(store).st_dev == os.stat(staging).st_dev,
+        one_disk=not remote and os.stat(store).st_dev == os.stat(staging).st_dev,
         memory_free=free_memory(),
         worker_limit=_limit_of_a_worker(settings) if is_here(settings) else None,
     )

@@ -35,6 +35,7 @@ from storage.repository import (
     open_repository,
     read_session,
     repository_exists,
+    repository_place,
 )
 from storage.schema import BrickState
 from storage.survey_group import list_surveys, read_layout
@@ -223,7 +224,7 @@ def _settled(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Tell which bricks the ledger has with this configuration, and which were withdrawn."""
     neither = np.zeros(len(names), bool)
-    folder = Path(settings.store_path) / SURVEY_REPOSITORY
+    folder = repository_place(settings.store_path, SURVEY_REPOSITORY)
     if not repository_exists(folder):
         return neither, neither
     session, survey = read_session(open_repository(folder)), "/".join(request.survey)

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     tracking_uri: str = Field(
         default="", description="MLflow tracking URI; empty: SQLite in <home>"
     )
+    mlflow_url: str = Field(
+        default="", description="where people find MLflow's pages, for links; set by `brickyard up`"
+    )
     scheduler: str = Field(
         default="", description="address of a Dask scheduler; empty: a local cluster is started"
     )

@@ -1,7 +1,5 @@
 """Find surveys and snapshots in a store, say what they hold, and clear what broken runs left."""
 
-from pathlib import Path
-
 from storage.brick_ledger import ledger
 from storage.errors import StorageError
 from storage.repository import (
@@ -11,6 +9,7 @@ from storage.repository import (
     open_repository,
     read_session,
     repository_exists,
+    repository_place,
     snapshot_id,
     writer_lock,
 )
@@ -42,7 +41,7 @@ def find_snapshot(
     StorageError
         If the store, the snapshot or the survey in it does not exist.
     """
-    repository = open_repository(Path(settings.store_path) / SURVEY_REPOSITORY)
+    repository = open_repository(repository_place(settings.store_path, SURVEY_REPOSITORY))
     chosen = snapshot or snapshot_id(repository, tag=tag)
     known = list_surveys(read_session(repository, snapshot=chosen))
     if survey not in known:
@@ -54,7 +53,7 @@ def find_snapshot(
 
 def describe_store(settings: Settings) -> list[SurveySummary]:
     """Return a summary of every survey of the store."""
-    repository = open_repository(Path(settings.store_path) / SURVEY_REPOSITORY)
+    repository = open_repository(repository_place(settings.store_path, SURVEY_REPOSITORY))
     session, snapshot = read_session(repository), snapshot_id(repository)
     summaries = []
     for survey in list_surveys(session):
@@ -76,7 +75,9 @@ def describe_store(settings: Settings) -> list[SurveySummary]:
 
 def list_snapshots(settings: Settings, survey: str | None) -> list[SnapshotTag]:
     """Return the tagged snapshots of a survey, or of all surveys, oldest first."""
-    return tags_of(open_repository(Path(settings.store_path) / SURVEY_REPOSITORY), survey)
+    return tags_of(
+        open_repository(repository_place(settings.store_path, SURVEY_REPOSITORY)), survey
+    )
 
 
 def tidy_store(settings: Settings) -> dict[str, int]:
@@ -89,7 +90,7 @@ def tidy_store(settings: Settings) -> dict[str, int]:
     """
     freed = {}
     for name in (SURVEY_REPOSITORY, EMBEDDING_REPOSITORY):
-        path = Path(settings.store_path) / name
+        path = repository_place(settings.store_path, name)
         if repository_exists(path):
             with writer_lock(path, what="tidy"):
                 freed[name] = collect_garbage(open_repository(path))

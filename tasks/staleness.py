@@ -20,6 +20,7 @@ from storage.repository import (
     open_repository,
     read_session,
     repository_exists,
+    repository_place,
 )
 from storage.schema import BrickState
 from tasks.references import Reference
@@ -44,19 +45,19 @@ class Dependent(Reference):
 def find_stale(settings: Settings, survey: str) -> tuple[Dependent, ...]:
     """Compare everything made from a survey with the bricks that are in the store now."""
     snapshot = find_snapshot(settings, survey, None)
-    store = Path(settings.store_path)
+    store = settings.store_path
     session = read_session(
-        open_repository(store / SURVEY_REPOSITORY), snapshot=snapshot.snapshot_id
+        open_repository(repository_place(store, SURVEY_REPOSITORY)), snapshot=snapshot.snapshot_id
     )
     table = ledger(session, survey, _COLUMNS)
     written = table[table["state"] == int(BrickState.WRITTEN)]
     return (
-        *_embeddings(store / EMBEDDING_REPOSITORY, survey, written),
+        *_embeddings(repository_place(store, EMBEDDING_REPOSITORY), survey, written),
         *_catalogues(settings, survey, table),
     )
 
 
-def _embeddings(path: Path, survey: str, written: pd.DataFrame) -> list[Dependent]:
+def _embeddings(path: str, survey: str, written: pd.DataFrame) -> list[Dependent]:
     if not repository_exists(path):
         return []
     session = read_session(open_repository(path))
@@ -79,7 +80,7 @@ def _embeddings(path: Path, survey: str, written: pd.DataFrame) -> list[Dependen
 
 
 def _catalogues(settings: Settings, survey: str, table: pd.DataFrame) -> list[Dependent]:
-    repository = open_repository(Path(settings.store_path) / SURVEY_REPOSITORY)
+    repository = open_repository(repository_place(settings.store_path, SURVEY_REPOSITORY))
     found = []
     for file in sorted(settings.catalogue_path.rglob("catalogue.parquet")):
         snapshot: dict[str, Any] = read_metadata(file.parent)["snapshot"]

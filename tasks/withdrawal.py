@@ -1,14 +1,18 @@
 """Take bricks out of a survey by name: their rows become padding, their history stays."""
 
-from pathlib import Path
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.brick_ledger import BrickRecord, ledger_of, record_bricks
 from storage.bricks import brick_from_name
 from storage.errors import StorageError
-from storage.repository import SURVEY_REPOSITORY, open_repository, transaction, writer_lock
+from storage.repository import (
+    SURVEY_REPOSITORY,
+    open_repository,
+    repository_place,
+    transaction,
+    writer_lock,
+)
 from storage.schema import BrickState
 from storage.snapshot_tags import SURVEY_METADATA, tag_newest
 from storage.survey_group import list_surveys
@@ -36,7 +40,7 @@ def withdraw(settings: Settings, survey: str, bricks: list[str], reason: str) ->
     """
     if not reason.strip():
         raise StorageError("a withdrawal needs a reason: it is kept in the ledger")
-    repository_path = Path(settings.store_path) / SURVEY_REPOSITORY
+    repository_path = repository_place(settings.store_path, SURVEY_REPOSITORY)
     with writer_lock(repository_path, what=f"withdraw bricks of {survey}"):
         repository = open_repository(repository_path)
         metadata = {SURVEY_METADATA: survey}

@@ -18,7 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from flows.services import ServiceFailed, use_server
+from flows.processes import ServiceFailed
+from flows.services import use_server
 from storage.errors import StorageError
 from tasks.errors import TaskError
 from tasks.progress import report_to

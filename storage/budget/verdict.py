@@ -1,5 +1,6 @@
 """Does it fit: a budget against the disk and memory of a machine, with advice where it does not."""
 
+import math
 from dataclasses import dataclass
 
 from storage.budget import facts
@@ -57,6 +58,8 @@ def obstacles(budget: Budget, machine: Machine, parallel: Parallel) -> tuple[Obs
 
 def size_text(number: float) -> str:
     """Return bytes in the unit that suits them, decimal as disks are sold: 1.5 GB."""
+    if math.isinf(number):
+        return "no limit known"
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if number < 1000:
             return f"{number:.3g} {unit}"
