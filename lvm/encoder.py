@@ -137,6 +137,12 @@ class FeatureSpec:
     bands: int
     input_size: int
 
+    def with_input(self) -> "FeatureSpec":
+        """Return the same with the network input as the first of the maps."""
+        return dataclasses.replace(
+            self, channels=(self.bands, *self.channels), reductions=(1, *self.reductions)
+        )
+
 
 class Encoder(nn.Module):
     """A timm trunk and the preprocessing that it was trained with."""

@@ -16,6 +16,7 @@ from lvm.augment import AugmentConfig
 from lvm.downstream.base import MODES, DownstreamModel, DownstreamTask
 from lvm.encoder import Encoder
 from lvm.heads import Standardise
+from lvm.inference import answered
 from lvm.tensors import Batch, Tensors, to_tensors
 from lvm.training import (
     BatchFactory,
@@ -84,7 +85,7 @@ def fine_tune(
     config = config or FineTuneConfig()
     model = DownstreamModel(task, encoder, "head", config.augment, seed=config.head.seed)
     model.to(config.head.device)
-    if task.uses == "embedding":
+    if takes_embeddings(task):
         cached = embed_labelled(model, batches(0), config.head.device)
         standardise(model, cached["embedding"])
         factory = minibatches(cached, config.head_batch, config.head.seed)
@@ -95,6 +96,29 @@ def fine_tune(
         return FineTuneResult(model, head, None)
     model.set_mode("full")
     return FineTuneResult(model, head, fit(model, batches, config.full, callbacks, checkpoint))
+
+
+def takes_embeddings(task: DownstreamTask) -> bool:
+    """Return whether a head can be fitted on embeddings computed once.
+
+    Not with feature maps, and not where the question is put by changing the cutout itself: the
+    embedding of a cutout that was never degraded teaches nothing about degraded ones.
+    """
+    return task.uses == "embedding" and type(task).pose is DownstreamTask.pose
+
+
+def calibrate_head(
+    model: DownstreamModel, batches: Iterable[Batch], device: str = "cpu"
+) -> dict[str, float]:
+    """Let the task set what its head knows of its own certainty; return what it says of it.
+
+    Parameters
+    ----------
+    batches : of objects that the training did not see; no object at all raises ValueError
+    """
+    answers = answered(model, batches, device=device)
+    found = model.task.calibrate(model.head, answers.output, answers.labels)
+    return {name: float(value) for name, value in found.items()}
 
 
 def embed_labelled(model: DownstreamModel, batches: Iterable[Batch], device: str) -> Tensors:

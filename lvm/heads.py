@@ -56,6 +56,47 @@ def embedding_head(
     return nn.Sequential(*layers, last)
 
 
+class AnswerHead(nn.Sequential):
+    """A head for questions whose output says how it is to be read.
+
+    The output is the logits of all answers (object, answer). Once `calibrate` was called, two
+    numbers a question follow them: by what its logits are to be divided to be probabilities, and
+    the probability below which its answer should be left to people. All are saved with the
+    weights.
+
+    Parameters
+    ----------
+    layers : from embeddings (object, width) to logits
+    questions : how many questions the answers belong to
+    """
+
+    temperature: torch.Tensor
+    threshold: torch.Tensor
+
+    def __init__(self, layers: nn.Sequential, questions: int = 1) -> None:
+        super().__init__(*layers)
+        self.register_buffer("temperature", torch.zeros(questions))  # 0: not calibrated
+        self.register_buffer("threshold", torch.zeros(questions))
+
+    @torch.no_grad()
+    def calibrate(self, temperature: torch.Tensor, threshold: torch.Tensor) -> None:
+        """Set temperatures, all > 0, and thresholds of the questions."""
+        if not bool((temperature > 0).all()):
+            raise ValueError(f"temperatures are positive, not {temperature.tolist()}")
+        self.temperature.copy_(temperature)
+        self.threshold.copy_(threshold)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return logits, followed by temperatures and thresholds of a calibrated head."""
+        logits = embeddings
+        for layer in self:
+            logits = layer(logits)
+        if not self.temperature.any():
+            return logits
+        reading = torch.cat([self.temperature, self.threshold]).expand(len(logits), -1)
+        return torch.cat([logits.float(), reading], dim=1)
+
+
 class LinearDecoder(nn.Module):
     """SimMIM's decoder: one linear layer from the last feature map to the pixels of its patch."""
 

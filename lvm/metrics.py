@@ -92,6 +92,51 @@ def expected_calibration_error(probability: Array, truth: Array, bins: int = 15)
     return float(np.abs(gap).sum() / truth.size)
 
 
+def reliability(probability: Array, truth: Array, bins: int = 10) -> tuple[Array, Array, Array]:
+    """Return how often answers of each confidence are right.
+
+    Returns
+    -------
+    confidence, accuracy : (bin,) float64, means over the objects of a bin; NaN in empty ones
+    objects : (bin,) int64
+    """
+    probability, truth = _checked(probability, truth)
+    confidence = probability.max(axis=1).astype(np.float64)
+    right = (probability.argmax(axis=1) == truth).astype(np.float64)
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    objects = np.bincount(index, minlength=bins)
+    mean = _ratio(np.bincount(index, confidence, minlength=bins), objects)
+    return mean, _ratio(np.bincount(index, right, minlength=bins), objects), objects
+
+
+def coverage(probability: Array, threshold: float) -> float:
+    """Return the fraction of objects whose answer is at least as confident as `threshold`."""
+    return float(np.mean(np.asarray(probability).max(axis=1) >= threshold))
+
+
+def selective_accuracy(probability: Array, truth: Array, threshold: float) -> float:
+    """Return the accuracy of the answers at least as confident as `threshold`; NaN if none is."""
+    probability, truth = _checked(probability, truth)
+    kept = probability.max(axis=1) >= threshold
+    return accuracy(probability[kept], truth[kept]) if kept.any() else float("nan")
+
+
+def accuracy_by_coverage(probability: Array, truth: Array) -> tuple[Array, Array]:
+    """Return the accuracy of the surest answers for every fraction of them that can be kept.
+
+    Returns
+    -------
+    coverage, accuracy : (object,) float64; the last is coverage 1. Equal confidences are kept
+    in the order in which they come
+    """
+    probability, truth = _checked(probability, truth)
+    right = (probability.argmax(axis=1) == truth)[
+        np.argsort(-probability.max(axis=1), kind="stable")
+    ]
+    kept = np.arange(1, truth.size + 1)
+    return kept / truth.size, np.cumsum(right) / kept
+
+
 def classification_metrics(
     probability: Array, truth: Array, classes: Sequence[str]
 ) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """For tests here and elsewhere: a tiny encoder, made-up galaxies, the conformance test of tasks."""
 
 import math
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from lvm.checkpoint import CheckpointError
 from lvm.downstream.base import DownstreamModel, DownstreamTask
 from lvm.encoder import Encoder, EncoderConfig, SwinShape
+from lvm.figures import Curve, Figure, Matrix
 from lvm.finetuning import embed_labelled, standardise
 from lvm.preprocess import default_preprocess
 from lvm.tensors import Tensors, to_tensors
@@ -72,8 +74,9 @@ def check_downstream_task(task: DownstreamTask, encoder: Encoder) -> None:
 
     Checked: one output row per object, with one object and with a short batch; finite loss; the
     gradient reaches the head, and the encoder only when it is not frozen; the loss falls on eight
-    objects; saving and loading keep the output, and a changed weight file is refused; a perfect
-    prediction has the best headline; what is presented has one value per object.
+    objects; saving and loading keep the output, calibration included, and a changed weight file is
+    refused; a perfect prediction has the best headline; what is presented has one value per
+    object; a question put twice with one seed is the same; figures have numbers and file names.
     """
     raw = _example(task, encoder, 8)
     batch = task.pose(raw, torch.Generator().manual_seed(1))
@@ -82,6 +85,8 @@ def check_downstream_task(task: DownstreamTask, encoder: Encoder) -> None:
     _check_learning(task, encoder, raw, batch)
     _check_saving(task, encoder, batch)
     _check_measures(task, encoder, batch)
+    _check_posing(task, raw)
+    _check_figures(task, encoder, batch)
 
 
 def _example(task: DownstreamTask, encoder: Encoder, count: int) -> Tensors:
@@ -144,6 +149,10 @@ def _evaluation_loss(model: DownstreamModel, batch: Tensors) -> float:
 
 def _check_saving(task: DownstreamTask, encoder: Encoder, batch: Tensors) -> None:
     model = DownstreamModel(task, encoder, seed=1).eval()
+    with torch.no_grad():
+        answers = model(batch)
+    said = task.calibrate(model.head, answers, batch)
+    _require(task, all(map(math.isfinite, said.values())), f"calibrate() returns {dict(said)}")
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "model"
         model.save(directory)
@@ -169,6 +178,42 @@ def _check_measures(task: DownstreamTask, encoder: Encoder, batch: Tensors) -> N
     value = measures[headline.name]
     best = math.isclose(value, headline.best, abs_tol=1e-6)
     _require(task, best, f"a perfect prediction has {headline.name} {value}")
+
+
+def _check_posing(task: DownstreamTask, raw: Tensors) -> None:
+    image = raw["image"].clone()
+    first, again = (task.pose(dict(raw), torch.Generator().manual_seed(2)) for _ in range(2))
+    same = all(torch.equal(first[name].nan_to_num(), again[name].nan_to_num()) for name in first)
+    _require(task, same, "pose() draws from something else than its generator")
+    _require(task, torch.equal(raw["image"], image), "pose() changes the batch that it was given")
+    _require(task, "target" in first, "a posed batch has no target")
+
+
+def _check_figures(task: DownstreamTask, encoder: Encoder, batch: Tensors) -> None:
+    model = DownstreamModel(task, encoder).eval()
+    with torch.no_grad():
+        output = model(batch)
+    figures = task.figures(output, batch)
+    names = [figure.name for figure in figures]
+    _require(task, len(set(names)) == len(names), f"two figures have one name: {names}")
+    for figure in figures:
+        safe = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", figure.name)
+        _require(task, safe is not None, f"a figure is called {figure.name!r}: no file name")
+        wrong = _wrong_shape(figure)
+        _require(task, not wrong, f"figure {figure.name!r}: {wrong}")
+
+
+def _wrong_shape(figure: Figure) -> str:
+    """Return what does not fit together in a figure; empty where all does."""
+    if isinstance(figure, Curve):
+        lengths = {len(figure.x), *(len(line) for line in figure.lines.values())}
+        return "" if len(lengths) == 1 else f"lines of {sorted(lengths)} points"
+    if isinstance(figure, Matrix):
+        named = (len(figure.rows), len(figure.columns))
+        return "" if figure.values.shape == named else f"{figure.values.shape} values, {named}"
+    sizes = {panel.shape[:2] for panel in figure.panels.values()}
+    fits = len(sizes) == 1 and next(iter(sizes))[1] == len(figure.bands)
+    return "" if fits else f"panels of {sorted(sizes)} objects and bands for {figure.bands}"
 
 
 def _require(task: DownstreamTask, kept: bool, message: str) -> None:

@@ -60,7 +60,8 @@ class DownstreamTask:
     needs : what the right answer is made of: "<question>_vote" (votes of the label ledger),
         columns of the object table, or `SOURCES` (every source within the cutout); empty for a
         task that makes its answer from the cutout itself (see `pose`)
-    uses : "embedding" (the pooled vector; may come from a cache) or "maps" (every stage)
+    uses : "embedding" (the pooled vector; may come from a cache), "maps" (every stage) or
+        "pixels" (the network input, then every stage)
     keeps_label : the augmentations (`augment.KINDS`) that do not change the right answer
     config_class : frozen dataclass of its options
     """
@@ -220,9 +221,10 @@ class DownstreamModel(Trainable):
             )
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.mode == "full"):
             inputs = self.encoder.prepare(batch).inputs
-            if self.task.uses == "maps":
-                return self.encoder.feature_maps(inputs)
-            return self.encoder.features(inputs)
+            if self.task.uses == "embedding":
+                return self.encoder.features(inputs)
+            maps = self.encoder.feature_maps(inputs)
+            return [inputs, *maps] if self.task.uses == "pixels" else maps
 
     def forward(self, batch: Tensors) -> torch.Tensor:
         """Return the head's output (object, ...) for a batch of cutouts or embeddings."""

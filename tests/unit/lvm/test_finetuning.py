@@ -7,7 +7,13 @@ import torch
 from lvm.checkpoint import encoder_digest
 from lvm.downstream import create_task
 from lvm.encoder import EncoderConfig, create_encoder
-from lvm.finetuning import FineTuneConfig, fine_tune, minibatches
+from lvm.finetuning import (
+    FineTuneConfig,
+    calibrate_head,
+    fine_tune,
+    minibatches,
+    takes_embeddings,
+)
 from lvm.inference import embed, evaluate
 from lvm.testing import TINY_SHAPE, TinyEncoder, galaxies
 from lvm.training import TrainConfig, constant_batches
@@ -78,6 +84,29 @@ def test_callbacks_hear_of_both_trainings():
         [lambda event: ends.append(event.kind == "end")],
     )
     assert sum(ends) == 2
+
+
+def test_a_head_is_calibrated_on_objects_that_it_did_not_see():
+    train, test = halves()
+    result = fine_tune(TASK, encoder(train[0]), constant_batches(train), HEAD)
+    before = {name: value.clone() for name, value in result.model.head.state_dict().items()}
+    said = calibrate_head(result.model, test)
+    assert said
+    assert all(isinstance(value, float) for value in said.values())
+    after = result.model.head.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    weights = {name for name, _ in result.model.head.named_parameters()}
+    assert changed
+    assert not changed & weights
+
+
+def test_a_question_put_by_changing_the_cutout_cannot_be_learnt_from_its_embedding():
+    class Posed(type(TASK)):
+        def pose(self, batch, generator):
+            return batch
+
+    assert takes_embeddings(TASK)
+    assert not takes_embeddings(Posed(TASK.config))
 
 
 def test_minibatches_hold_every_object_once_and_are_shuffled_anew():

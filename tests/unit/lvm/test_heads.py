@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from lvm.encoder import FeatureSpec
-from lvm.heads import LinearDecoder, Standardise, SwinDecoder, create_decoder, embedding_head
+from lvm.heads import (
+    AnswerHead,
+    LinearDecoder,
+    Standardise,
+    SwinDecoder,
+    create_decoder,
+    embedding_head,
+)
 
 SPEC = FeatureSpec(width=64, channels=(32, 64), reductions=(4, 8), bands=4, input_size=32)
 
@@ -54,3 +61,22 @@ def test_a_head_without_hidden_layer_is_linear():
     head = embedding_head(16, 4)
     a, b = torch.randn(2, 3, 16)
     assert torch.allclose(head(a + b) + head(torch.zeros(1, 16)), head(a) + head(b), atol=1e-5)
+
+
+def test_a_calibrated_head_says_how_its_logits_are_to_be_read():
+    head = AnswerHead(embedding_head(16, 5), questions=2)
+    embeddings = torch.randn(3, 16)
+    logits = head(embeddings)
+    assert logits.shape == (3, 5)
+    head.calibrate(torch.tensor([1.5, 2.0]), torch.tensor([0.7, 0.8]))
+    output = head(embeddings)
+    assert torch.equal(output[:, :5], logits)
+    assert torch.allclose(output[:, 5:], torch.tensor([1.5, 2.0, 0.7, 0.8]).expand(3, 4))
+    again = AnswerHead(embedding_head(16, 5), questions=2)
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again(embeddings), output)
+
+
+def test_a_temperature_of_0_is_refused():
+    with pytest.raises(ValueError, match="positive"):
+        AnswerHead(embedding_head(4, 2)).calibrate(torch.zeros(1), torch.zeros(1))

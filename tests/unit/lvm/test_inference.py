@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from lvm.downstream import DownstreamModel, create_task
+from lvm.downstream import DownstreamModel, DownstreamTask, Metric, create_task
 from lvm.downstream.morphology import MorphologyConfig
-from lvm.inference import embed, evaluate, predict
+from lvm.inference import answered, embed, evaluate, predict
 from lvm.testing import galaxies
 
 TASK = create_task("morphology", {"classes": ["round", "edge-on"]})
@@ -61,7 +61,7 @@ def test_predictions_come_with_their_rows_and_columns(tiny_encoder, batch):
     parts = list(predict(model, split(batch, 5)))
     assert sum(len(rows) for rows, _ in parts) == 12
     columns = parts[0][1]
-    assert set(columns) == {"p_round", "p_edge_on", "answer"}
+    assert {"p_round", "p_edge_on", "answer"} <= set(columns)
     assert np.allclose(columns["p_round"] + columns["p_edge_on"], 1.0, atol=1e-5)
 
 
@@ -89,6 +89,53 @@ def test_an_evaluation_has_metrics_within_their_intervals(tiny_encoder):
     assert low < high
     assert torch.equal(result.labels["target"], torch.from_numpy(batch["target"]))
     assert len(result.rows) == len(result.output) == 60
+
+
+class Brightness(DownstreamTask):
+    """An answer that is an image: how bright each is, whatever the truth."""
+
+    name = "brightness"
+    headline = Metric("mean")
+    needs = ()
+    uses = "maps"
+
+    def head(self, features):
+        return torch.nn.Identity()
+
+    def metrics(self, output, batch):
+        return {"mean": float(batch["value"].mean()), "undefined": float("nan")}
+
+
+def test_intervals_of_images_come_from_groups_and_cover(tiny_encoder, monkeypatch):
+    asked = DownstreamModel(Brightness(), tiny_encoder)
+    monkeypatch.setattr(asked, "forward", lambda batch: batch["value"])
+    covered = 0
+    for seed in range(40):
+        values = np.random.default_rng(seed).normal(size=64).astype(np.float32)
+        batch = galaxies(2, np.random.default_rng(0))
+        batches = [
+            {**batch, "rows": np.arange(2) + i, "value": values[i : i + 2]} for i in range(0, 64, 2)
+        ]
+        found = evaluate(asked, batches, np.random.default_rng(seed))
+        low, high = found.intervals["mean"]
+        covered += low <= 0.0 <= high
+        assert low < found.metrics["mean"] < high
+    assert 33 <= covered <= 40
+    assert np.isnan(found.intervals["undefined"]).all()
+
+
+def test_the_same_question_is_put_whenever_a_model_is_asked(tiny_encoder, batch):
+    class Noisy(type(TASK)):
+        def pose(self, tensors, generator):
+            noise = torch.randn(tensors["image"].shape, generator=generator)
+            return {**tensors, "image": tensors["image"] + noise, "seen": noise[:, 0, 0, 0]}
+
+    model = DownstreamModel(Noisy(TASK.config), tiny_encoder)
+    first, again = (answered(model, split(batch, 5)) for _ in range(2))
+    assert torch.equal(first.output, again.output)
+    assert torch.equal(first.labels["seen"], again.labels["seen"])
+    assert "image" not in first.labels
+    first.output.requires_grad_(True)  # a calibration may be fitted to it
 
 
 def test_an_empty_split_is_refused(tiny_encoder):

@@ -4,16 +4,20 @@ from sklearn import metrics as reference
 
 from lvm.metrics import (
     accuracy,
+    accuracy_by_coverage,
     auc,
     balanced_accuracy,
     bootstrap_intervals,
     classification_metrics,
     confusion,
+    coverage,
     expected_calibration_error,
     log_loss,
     macro_auc,
     precision_per_class,
     recall_per_class,
+    reliability,
+    selective_accuracy,
 )
 
 
@@ -64,6 +68,33 @@ def test_calibration_error_of_known_cases():
     half = np.tile([0.75, 0.25], (4, 1))
     assert expected_calibration_error(half, np.array([0, 0, 1, 0])) == pytest.approx(0.0)
     assert expected_calibration_error(half, np.array([0, 0, 1, 1])) == pytest.approx(0.25)
+
+
+def test_reliability_adds_up_to_the_calibration_error(predictions):
+    confidence, right, objects = reliability(*predictions, bins=15)
+    gap = np.nansum(np.abs(confidence - right) * objects) / objects.sum()
+    assert objects.sum() == 300
+    assert gap == pytest.approx(expected_calibration_error(*predictions))
+    assert np.isnan(right[objects == 0]).all()
+
+
+def test_only_confident_answers_count_in_selective_accuracy():
+    probability = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.55, 0.45]])
+    truth = np.array([0, 1, 1, 1])
+    assert selective_accuracy(probability, truth, 0.8) == 1.0
+    assert coverage(probability, 0.8) == 0.5
+    assert selective_accuracy(probability, truth, 0.0) == accuracy(probability, truth) == 0.5
+    assert np.isnan(selective_accuracy(probability, truth, 0.95))
+    assert coverage(probability, 0.95) == 0.0
+
+
+def test_accuracy_by_coverage_passes_through_every_selective_accuracy(predictions):
+    share, right = accuracy_by_coverage(*predictions)
+    assert right[-1] == pytest.approx(accuracy(*predictions))
+    for place in (29, 149, 299):
+        threshold = np.sort(predictions[0].max(axis=1))[::-1][place]
+        assert coverage(predictions[0], threshold) == pytest.approx(share[place])
+        assert selective_accuracy(*predictions, threshold) == pytest.approx(right[place])
 
 
 def test_classes_that_do_not_occur_do_not_count_in_balanced_accuracy():

@@ -1,9 +1,13 @@
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 from lvm.downstream import DOWNSTREAM_TASKS, DownstreamTask, Metric, create_task, register
+from lvm.figures import Curve
 from lvm.testing import ConformanceError, TinyEncoder, check_downstream_task
 
 
@@ -17,7 +21,7 @@ def test_every_registered_task_says_what_it_is(name):
     task = DOWNSTREAM_TASKS[name]
     assert task.name == name
     assert isinstance(task.headline, Metric)
-    assert task.needs
+    assert isinstance(task.needs, tuple)
     assert task.__doc__
 
 
@@ -68,6 +72,31 @@ def test_the_conformance_test_finds_a_measure_that_is_not_optimal():
 
     with pytest.raises(ConformanceError, match="perfect prediction"):
         check_downstream_task(Broken(), TinyEncoder())
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"pose": lambda self, batch, generator: {**batch, "x": torch.rand(3)}}, "pose.. draws"),
+        ({"pose": lambda self, batch, generator: _spoiled(batch)}, "pose.. changes the batch"),
+        ({"figures": lambda self, output, batch: [CURVE, CURVE]}, "two figures have one name"),
+        ({"figures": lambda self, output, batch: [replace(CURVE, name="a/b")]}, "no file name"),
+        ({"figures": lambda self, output, batch: [replace(CURVE, x=np.ones(3))]}, "points"),
+        ({"calibrate": lambda self, head, output, batch: {"t": float("inf")}}, "calibrate"),
+    ],
+)
+def test_the_conformance_test_finds_what_else_may_be_broken(broken, message):
+    task = type("Broken", (DOWNSTREAM_TASKS["morphology"],), broken)
+    with pytest.raises(ConformanceError, match=message):
+        check_downstream_task(task(), TinyEncoder())
+
+
+def _spoiled(batch):
+    batch["image"].add_(1.0)
+    return batch
+
+
+CURVE = Curve("loss", np.ones(2), {"a": np.ones(2)}, "x", "y")
 
 
 @pytest.mark.slow
