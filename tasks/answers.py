@@ -1,8 +1,7 @@
-"""Which promote runs wait for a person, and the one way to answer them.
+"""Prefect's side of a decision: the form, which promote runs wait for one, how a run is woken.
 
-Everything is read from the Prefect API, so the command line, a page and a test on another machine
-see the same. Whether an answer does is decided by the run itself (`tasks.holds`); `decide` only
-refuses early what the run would refuse.
+What Prefect holds is not trusted: whoever reaches its API can write to it. Who may decide and
+what stands as a decision is the business of `tasks.deciding` and of the record.
 """
 
 from datetime import datetime
@@ -38,7 +37,7 @@ class NotWaiting(TaskError, LookupError):
 
 
 class InvalidDecision(TaskError, ValueError):
-    """A decision that the run would refuse; nothing was handed in."""
+    """A decision that cannot be taken as it is; nothing was moved."""
 
 
 class PromotionDecision(RunInput):
@@ -49,12 +48,25 @@ class PromotionDecision(RunInput):
         title="Approve",
         description="On: the challenger becomes champion. Off: it is rejected, the champion stays.",
     )
-    reviewer: str = Field(
-        title="Reviewer", description="Who decides. Recorded with the model; must not be blank."
+    wants_labels: bool = Field(
+        default=False,
+        title="Ask for more labels",
+        description="On, with Approve off: rejected because there are too few labels.",
     )
     reason: str = Field(
         title="Reason",
         description="Why, in a sentence that helps whoever asks next year; must not be blank.",
+    )
+    code: str = Field(
+        default="",
+        title="Your code",
+        description="One-time code from the review desk or `brickyard users code`: it proves who "
+        "you are. Only a home without users does without.",
+    )
+    override: str = Field(
+        default="",
+        title="Override",
+        description="Why, when you approve although a limit is broken; needs a role that may.",
     )
     seen_evidence: str = Field(
         title="Evidence digest",
@@ -66,11 +78,13 @@ class PromotionDecision(RunInput):
 class WaitingPromotion(Reference):
     """A promote run that waits for a decision.
 
-    `evidence` is Markdown; `url` is the page of the run, empty when there is no server; `form`
-    is the key of the form that waits, which changes every time a run asks again.
+    `case_id` is that of `tasks.decisions`; `evidence` is Markdown; `url` is the page of the run,
+    empty when there is no server; `form` is the key of the form that waits, which changes every
+    time a run asks again.
     """
 
     flow_run_id: str
+    case_id: str
     downstream: str
     version: str
     evidence_digest: str
@@ -80,13 +94,11 @@ class WaitingPromotion(Reference):
     url: str
 
 
-def why_refused(answer: PromotionDecision, evidence: str) -> str:
-    """Return why an answer does not do, or an empty text when it does."""
-    seen = answer.seen_evidence.strip().lower()
+def why_refused(reason: str, seen_evidence: str, evidence: str) -> str:
+    """Return why an answer does not do, whoever gives it, or an empty text when it does."""
+    seen = seen_evidence.strip().lower()
     reasons = []
-    if not answer.reviewer.strip():
-        reasons.append("the reviewer is blank: say who decides")
-    if not answer.reason.strip():
+    if not reason.strip():
         reasons.append("the reason is blank: say why")
     if len(seen) < DIGEST_DIGITS or not evidence.startswith(seen):
         reasons.append(
@@ -103,30 +115,14 @@ def waiting_promotions() -> list[WaitingPromotion]:
     return [item for item in found if item is not None]
 
 
-def decide(
-    flow_run_id: str, *, approve: bool, reviewer: str, reason: str, seen_evidence: str
-) -> None:
-    """Answer a waiting promote run; the run goes on and records the decision.
-
-    Parameters
-    ----------
-    flow_run_id : str
-        From `waiting_promotions`.
-    reviewer, reason : str
-        Who decides, and why.
-    seen_evidence : str
-        Digest of the evidence that was read; its first 12 digits do.
+def find_waiting(flow_run_id: str) -> WaitingPromotion:
+    """Return the promote run that waits for a decision, by its id.
 
     Raises
     ------
     NotWaiting
-        If the run does not exist, is not held, was answered before, or its deadline has passed.
-    InvalidDecision
-        If the reviewer or the reason is blank or the evidence is not what the run shows now.
+        If the run does not exist, is not held or was answered before.
     """
-    answer = PromotionDecision(
-        approve=approve, reviewer=reviewer, reason=reason, seen_evidence=seen_evidence
-    )
     with get_client(sync_client=True) as client:
         try:
             item = _waiting(client, client.read_flow_run(UUID(flow_run_id)))
@@ -137,12 +133,17 @@ def decide(
             f"flow run {flow_run_id} does not wait for a decision: it was answered before or has "
             "ended; `brickyard waiting` lists what waits"
         )
-    refusal = why_refused(answer, item.evidence_digest)
-    if refusal:
-        raise InvalidDecision(f"{refusal} (flow run {flow_run_id}; nothing was changed)")
-    obstacle = resume(flow_run_id, answer.model_dump(mode="json"))
-    if obstacle:
-        raise NotWaiting(f"flow run {flow_run_id} cannot take the decision: {obstacle}")
+    return item
+
+
+def answered_at(flow_run_id: str, form: str) -> datetime | None:
+    """Return when the form of a run was filled in, by the server's clock."""
+    with get_client(sync_client=True) as client:
+        for state in ("paused", "suspended"):
+            key = f"{state}-{form}-response"
+            for found in client.filter_flow_run_input(UUID(flow_run_id), key, 1, set()):
+                return found.created
+    return None
 
 
 def resume(flow_run_id: str, answer: dict[str, Any]) -> str:
@@ -197,6 +198,7 @@ def _waiting(client: SyncPrefectClient, run: FlowRun) -> WaitingPromotion | None
     )
     return WaitingPromotion(
         flow_run_id=str(run.id),
+        case_id=case.case_id,
         downstream=case.downstream,
         version=case.challenger.version,
         evidence_digest=case.evidence,

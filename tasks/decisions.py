@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from filelock import FileLock
 
 from tasks.references import EvidencePacket, ModelRef, Reference
 from tasks.settings import Settings
 
 BUSY_SECONDS = 30  # how long a writer waits for another one
+LOCK_SECONDS = 60  # an alias is moved in well under a second
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -26,7 +29,7 @@ CREATE TABLE IF NOT EXISTS events (
     at TEXT NOT NULL,             -- UTC, ISO 8601
     case_id TEXT NOT NULL,
     event TEXT NOT NULL,
-    ask INTEGER NOT NULL,         -- which form of the case; 0 where it does not apply
+    ask INTEGER NOT NULL,         -- which form of the case; below 0: not by a form; else 0
     downstream TEXT NOT NULL,
     body TEXT NOT NULL,           -- JSON
     UNIQUE (case_id, event, ask)
@@ -39,19 +42,30 @@ BEGIN SELECT RAISE(ABORT, 'decisions are never deleted'); END;
 
 
 class Event(StrEnum):
-    """What may happen to a case, in order; MOVING without MOVED is a crash to repair."""
+    """What may happen to a case, in order; MOVING without MOVED is a crash to repair.
+
+    REFUSED and APPROVAL (the first of two) may happen several times, each under a number `ask`.
+    PUT_BACK is the only event of a case of its own.
+    """
 
     OPENED = "opened"
+    GROUNDS = "grounds"
     REFUSED = "refused"
+    APPROVAL = "approval"
     DECIDED = "decided"
     STALE = "stale"
     MOVING = "moving"
     MOVED = "moved"
     CLOSED = "closed"
+    PUT_BACK = "put_back"
 
 
 class Case(Reference):
-    """One evidence packet, shown by one promote run, waiting for a decision until `deadline`."""
+    """One evidence packet, shown by one promote run, waiting for a decision until `deadline`.
+
+    Of the kind "rollback" there is neither packet nor run: `challenger` is the version that comes
+    back for `champion`, and `previous` the one that would come back after it.
+    """
 
     case_id: str
     flow_run_id: str
@@ -61,10 +75,18 @@ class Case(Reference):
     champion: ModelRef | None
     evidence: str
     deadline: datetime
+    kind: Literal["promotion", "rollback"] = "promotion"
+    previous: ModelRef | None = None
 
 
 class Decision(Reference):
-    """What a person decided about a case; `expired` when nobody did in time."""
+    """What a person decided about a case; `expired` when nobody did in time.
+
+    `user` was authenticated, as `proof` says ("session", "token", "code", "proxy", "single-user");
+    `reviewer` is the name shown, which only in single-user mode may be another. `broken` are the
+    limits that were overridden, for the reason `override`. `approved_by` names everybody whose
+    approval counted. While `waits_for` is not empty the decision does not stand yet.
+    """
 
     case: Case
     approve: bool
@@ -72,6 +94,13 @@ class Decision(Reference):
     reason: str
     ask: int = 1
     expired: bool = False
+    wants_labels: bool = False
+    user: str = ""
+    proof: str = ""
+    override: str = ""
+    broken: tuple[str, ...] = ()
+    approved_by: tuple[str, ...] = ()
+    waits_for: str = ""
 
 
 class LedgerEvent(Reference):
@@ -163,6 +192,38 @@ def record_decision(settings: Settings, decision: Decision) -> tuple[Decision, d
     if standing is None:
         raise RuntimeError(f"{ledger_path(settings)} lost the decision that was just written")
     return Decision.model_validate(standing.body), standing.at
+
+
+def find_decision(settings: Settings, case: Case) -> Decision | None:
+    """Return the decision that stands for a case, or None while nobody has decided."""
+    found = find_event(settings, case, Event.DECIDED)
+    return Decision.model_validate(found.body) if found else None
+
+
+def find_case(settings: Settings, case_id: str) -> tuple[Case, EvidencePacket] | None:
+    """Return a case that was opened and its evidence as recorded, whatever others say of it."""
+    for item in read_events(settings, case_id=case_id):
+        if item.event is Event.OPENED:
+            packet = EvidencePacket.model_validate(item.body["evidence"])
+            return Case.model_validate(item.body["case"]), packet
+    return None
+
+
+def append_aside(settings: Settings, case: Case, event: Event, body: Any) -> None:
+    """Append an event that came by no form, such as a refusal at the desk; the next number."""
+    while True:
+        taken = [e.ask for e in read_events(settings, case_id=case.case_id) if e.event is event]
+        if append(settings, case, event, body, min([0, *taken]) - 1):
+            return
+
+
+@contextmanager
+def one_at_a_time(settings: Settings) -> Iterator[None]:
+    """Let one process of this home decide, or look at the champion and move it, at a time."""
+    home = settings.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / "promotion.lock", timeout=LOCK_SECONDS):
+        yield
 
 
 def unfinished_decisions(settings: Settings, downstream: str | None) -> list[Decision]:

@@ -2,11 +2,11 @@
 
 A hold belongs to one case (`tasks.decisions`). Prefect checks the answer only after the run has
 been resumed, so an answer that does not do is refused, recorded and asked for again under a new
-key; it never ends the run. What an answer leads to is decided in `tasks.promotion`.
+key; it never ends the run. A decision made elsewhere meanwhile (`tasks.deciding`) ends the hold.
+What a decision leads to is done in `tasks.promotion`.
 """
 
 import contextvars
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +23,12 @@ from prefect.input import create_flow_run_input, read_flow_run_input
 from prefect.logging import get_run_logger
 from pydantic import Field, ValidationError, create_model
 
-from tasks.answers import PromotionDecision, resume, run_url, why_refused
-from tasks.decisions import Case, Decision, Event, append
+from tasks.answers import PromotionDecision, resume, run_url
+from tasks.deciding import decide_by_form
+from tasks.decisions import Case, Decision, Event, append, find_decision, read_events
+from tasks.errors import TaskError
+from tasks.grounds import note_grounds
+from tasks.policies import broken_limits, read_policies
 from tasks.references import EvidencePacket
 from tasks.reports import summary_markdown
 from tasks.settings import Settings
@@ -79,7 +83,7 @@ def decision_form(evidence: str, description: str) -> type[PromotionDecision]:
 
 
 def ask_until_valid(settings: Settings, case: Case, packet: EvidencePacket, hold: Hold) -> Decision:
-    """Hold the current flow run until somebody gives a valid answer, or the deadline passes.
+    """Hold the current flow run until a decision stands, or the deadline passes.
 
     Parameters
     ----------
@@ -94,26 +98,59 @@ def ask_until_valid(settings: Settings, case: Case, packet: EvidencePacket, hold
     Returns
     -------
     Decision
-        Not yet recorded. Every refused answer is.
+        The one recorded by the form or meanwhile at the desk; when none was, an expired one.
     """
+    note_grounds(settings, case, packet)
     summary = summary_markdown(packet, run_url(case.flow_run_id))
-    ask, refusal = 0, ""
+    ask, note = 0, _limits_note(settings, case, packet)
     while True:
+        standing = find_decision(settings, case)
+        if standing is not None:
+            return standing
         ask += 1
-        text = f"**Asked again:** {refusal}\n\n{summary}" if refusal else summary
-        answer = _hold_once(case, ask, text, hold)
+        answer = _hold_once(case, ask, f"{note}\n\n{summary}" if note else summary, hold)
+        standing = find_decision(settings, case)  # at the desk; the run was only woken
+        if standing is not None:
+            return standing
         if answer is None:
             return expired_decision(case)
-        refusal = answer if isinstance(answer, str) else why_refused(answer, case.evidence)
-        if isinstance(answer, PromotionDecision) and not refusal:
-            return Decision(
-                case=case,
-                approve=answer.approve,
-                reviewer=answer.reviewer.strip(),
-                reason=answer.reason.strip(),
-                ask=ask,
-            )
-        _record_refusal(settings, case, ask, refusal, answer)
+        note = _heard(settings, case, ask, answer)
+
+
+def _heard(settings: Settings, case: Case, ask: int, answer: PromotionDecision | str) -> str:
+    """Take an answer to a form; return what to say above the next one, if it must be asked."""
+    before = _said_before(settings, case, ask)
+    if before:  # this flow body runs again
+        return before
+    if isinstance(answer, str):
+        append(settings, case, Event.REFUSED, {"refusal": answer, "answer": {}}, ask)
+        return _tell_refusal(case, ask, answer)
+    try:
+        decision = decide_by_form(settings, case, ask, _form_key(case, ask), answer)
+    except TaskError as error:
+        return _tell_refusal(case, ask, str(error))
+    return _seconded(decision) if decision.waits_for else ""
+
+
+def _said_before(settings: Settings, case: Case, ask: int) -> str:
+    for item in read_events(settings, case_id=case.case_id):
+        if item.ask == ask and item.event is Event.REFUSED:
+            return f"**Asked again:** {item.body['refusal']}"
+        if item.ask == ask and item.event is Event.APPROVAL:
+            return _seconded(Decision.model_validate(item.body))
+    return ""
+
+
+def _seconded(decision: Decision) -> str:
+    return f"**Approved by {decision.reviewer}; it still needs {decision.waits_for}.**"
+
+
+def _limits_note(settings: Settings, case: Case, packet: EvidencePacket) -> str:
+    """Return what speaks against an approval by the rules of this home."""
+    broken = broken_limits(packet, read_policies(settings).of(case.downstream))
+    if not broken:
+        return ""
+    return f"**Limits broken:** {'; '.join(broken)}. An approval needs a reason to override."
 
 
 def expired_decision(case: Case) -> Decision:
@@ -125,7 +162,7 @@ def expired_decision(case: Case) -> Decision:
 def _hold_once(case: Case, ask: int, text: str, hold: Hold) -> PromotionDecision | str | None:
     """Return the answer, a text when it was no answer to the form, None when none came."""
     form = decision_form(case.evidence, text)
-    key = f"decision-{case.attempt}-{ask}"
+    key = _form_key(case, ask)
     _describe_hold(case, key)
     remaining = max(1, round((case.deadline - datetime.now(UTC)).total_seconds()))
     try:
@@ -152,7 +189,7 @@ def _ended_at_deadline(flow_run_id: str, seconds: int) -> Iterator[threading.Eve
     Prefect by itself fails a run whose pause has timed out, whatever the flow does then.
     """
     too_late = threading.Event()
-    nobody = {"approve": False, "reviewer": "", "reason": "", "seen_evidence": ""}
+    nobody = {"approve": False, "reason": "", "seen_evidence": ""}
 
     def end() -> None:
         too_late.set()
@@ -176,13 +213,16 @@ def _describe_hold(case: Case, key: str) -> None:
         create_flow_run_input(name, case.model_dump(mode="json"))
 
 
-def _record_refusal(settings: Settings, case: Case, ask: int, refusal: str, answer: Any) -> None:
-    given = answer.model_dump(mode="json") if isinstance(answer, PromotionDecision) else {}
-    if not append(settings, case, Event.REFUSED, {"refusal": refusal, "answer": given}, ask):
-        return  # told before; this flow body runs again
+def _tell_refusal(case: Case, ask: int, refusal: str) -> str:
+    """Show a refused answer on the page of the run, without what it said; return the next note."""
     get_run_logger().warning("answer %s refused: %s", ask, refusal)
     create_markdown_artifact(
-        f"# Answer {ask} was refused\n\n{refusal}\n\n```json\n{json.dumps(given, indent=2)}\n```\n",
+        f"# Answer {ask} was refused\n\n{refusal}\n",
         key=f"refused-{case.downstream.replace('_', '-')}-v{case.challenger.version}",
         description=refusal,
     )
+    return f"**Asked again:** {refusal}"
+
+
+def _form_key(case: Case, ask: int) -> str:
+    return f"decision-{case.attempt}-{ask}"

@@ -6,79 +6,45 @@ before it moves anything, so that running it twice changes nothing, a crash is r
 run, and a decision on evidence that has become out of date moves nothing.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 
-from filelock import FileLock
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from tasks import answers, tracking
+from tasks import answers, deciding, outcomes, tracking
+from tasks.champions import Disagreement, disagreements, record_put_back
+from tasks.decision_tags import DECISION_TAG, decision_record, tag_decision, unchanged
 from tasks.decisions import (
     Case,
     Decision,
     Event,
     append,
+    find_case,
+    find_decision,
     find_event,
+    one_at_a_time,
     overdue_cases,
     record_decision,
     unfinished_decisions,
 )
 from tasks.errors import TaskError
-from tasks.evidence import artifact_folder
+from tasks.grounds import what_changed
 from tasks.holds import expired_decision
-from tasks.references import EvidencePacket, ModelRef, Reference
-from tasks.reports import case_markdown
+from tasks.outcomes import Nomination, PromotionOutcome, PromotionStatus
+from tasks.references import EvidencePacket, ModelRef
+from tasks.roles import LOCAL, NotAllowed, User
 from tasks.settings import Settings, load_settings
+from tasks.users import open_users
 
-InvalidDecision = answers.InvalidDecision
-NotWaiting = answers.NotWaiting
-PromotionDecision = answers.PromotionDecision
-decide = answers.decide
+DecisionRequest = deciding.DecisionRequest
+describe_outcome = outcomes.describe_outcome
 
-DECISION_TAG = "decision"
-LOCK_SECONDS = 60  # an alias is moved in well under a second
 GRACE = timedelta(seconds=60)  # leave a case to its own run for so long after its deadline
 
 
 class NoCandidate(TaskError, LookupError):
     """No registered version waits to be promoted."""
-
-
-class PromotionStatus(StrEnum):
-    """How a promote run ended; STALE only inside of it: new evidence is gathered."""
-
-    APPROVED = "approved"
-    REJECTED = "rejected"
-    EXPIRED = "expired"
-    STALE = "stale"
-    ALREADY_CHAMPION = "already_champion"
-
-
-class Nomination(Reference):
-    """A challenger and the champion that it meets."""
-
-    challenger: ModelRef
-    champion: ModelRef | None
-
-    @property
-    def already_champion(self) -> bool:
-        """Return whether there is nothing to decide."""
-        return self.challenger == self.champion
-
-
-class PromotionOutcome(Reference):
-    """What came of a promotion; `champion` is the one in use afterwards."""
-
-    status: PromotionStatus
-    challenger: ModelRef
-    champion: ModelRef | None
-    case_id: str = ""
-    reviewer: str = ""
-    reason: str = ""
 
 
 def find_challenger(settings: Settings, downstream: str, version: str | None = None) -> ModelRef:
@@ -145,12 +111,12 @@ def carry_out(settings: Settings, decision: Decision) -> PromotionOutcome:
     PromotionOutcome
         Of the decision that stands for the case, should another one have been recorded before.
     """
-    with _one_at_a_time(settings):
+    with one_at_a_time(settings):
         standing, at = record_decision(settings, decision)
         status = PromotionStatus.EXPIRED if standing.expired else PromotionStatus.REJECTED
         if standing.approve:
             moved = _move_alias(settings, standing.case)
-            status = PromotionStatus.APPROVED if moved else PromotionStatus.STALE
+            status = _MOVED[standing.case.kind] if moved else PromotionStatus.STALE
         outcome = PromotionOutcome(
             status=status,
             challenger=standing.case.challenger,
@@ -164,6 +130,9 @@ def carry_out(settings: Settings, decision: Decision) -> PromotionOutcome:
     return outcome
 
 
+_MOVED = {"promotion": PromotionStatus.APPROVED, "rollback": PromotionStatus.ROLLED_BACK}
+
+
 def settle_unfinished(settings: Settings, downstream: str | None = None) -> list[PromotionOutcome]:
     """Finish decisions that a crash cut short and reject cases whose deadline has passed."""
     late = overdue_cases(settings, downstream, datetime.now(UTC) - GRACE)
@@ -173,24 +142,67 @@ def settle_unfinished(settings: Settings, downstream: str | None = None) -> list
 
 
 def waiting_promotions() -> list[answers.WaitingPromotion]:
-    """Return the promote runs that wait for a decision, after closing those that came too late."""
-    settle_unfinished(load_settings())
-    return answers.waiting_promotions()
+    """Return the promote runs that wait for a decision, after closing those that came too late.
+
+    A run that still waits although its case is decided (it was just about to be held when somebody
+    decided) is woken and left out.
+    """
+    settings = load_settings()
+    settle_unfinished(settings)
+    return [item for item in answers.waiting_promotions() if not _woken(settings, item)]
 
 
-def describe_outcome(outcome: PromotionOutcome) -> str:
-    """Return what came of a promotion as a sentence."""
-    name = f"{outcome.challenger.downstream} version {outcome.challenger.version}"
-    stays = f"version {outcome.champion.version}" if outcome.champion else "none"
-    return {
-        PromotionStatus.APPROVED: f"{name} is champion: approved by {outcome.reviewer}, "
-        f"{outcome.reason}",
-        PromotionStatus.REJECTED: f"{name} rejected by {outcome.reviewer}: {outcome.reason}; "
-        f"champion: {stays}",
-        PromotionStatus.EXPIRED: f"{name} rejected, {outcome.reason}; champion: {stays}",
-        PromotionStatus.STALE: f"{name} approved on evidence that is out of date: nothing moved",
-        PromotionStatus.ALREADY_CHAMPION: f"{name} is champion already: nothing to decide",
-    }[outcome.status]
+def put_back(settings: Settings, user: User, found: Disagreement) -> bool:
+    """Point an alias that was moved by hand at what was decided; record who had it done.
+
+    Returns
+    -------
+    bool
+        False when the registry and the record no longer disagree like this: nothing is changed.
+
+    Raises
+    ------
+    NotAllowed
+        If the user may not decide.
+    """
+    user.must("decide")
+    with one_at_a_time(settings):
+        if found not in disagreements(settings, [found.downstream]):
+            return False
+        if found.recorded is None:
+            tracking.remove_alias(settings, found.downstream, found.alias)
+        else:
+            tracking.set_alias(settings, found.recorded, found.alias)
+        record_put_back(settings, user, found)
+    return True
+
+
+def decide(
+    flow_run_id: str, *, approve: bool, reviewer: str, reason: str, seen_evidence: str
+) -> Decision:
+    """Decide as the person at the machine of a home without users; for the demo and tests.
+
+    What is given as the reason stands as the reason to override broken limits too. Pages and
+    scripts call `tasks.deciding.decide` with the user that they have authenticated.
+
+    Raises
+    ------
+    NotAllowed
+        If the home has users: one of them has to decide.
+    """
+    settings = load_settings()
+    if not open_users(settings).single_user:
+        raise NotAllowed("this home has users: decide as one of them, with `brickyard approve`")
+    request = DecisionRequest(
+        flow_run_id=flow_run_id,
+        approve=approve,
+        reason=reason,
+        seen_evidence=seen_evidence,
+        override=reason,
+        proof="single-user",
+        reviewer=reviewer,
+    )
+    return deciding.decide(settings, LOCAL, request)
 
 
 def _move_alias(settings: Settings, case: Case) -> bool:
@@ -202,24 +214,41 @@ def _move_alias(settings: Settings, case: Case) -> bool:
     champion = tracking.champion(settings, case.downstream)
     begun = find_event(settings, case, Event.MOVING) is not None
     done = begun and champion == case.challenger  # a crash came between the alias and its record
-    if not done and (champion != case.champion or not _unchanged(settings, case.challenger)):
-        found = champion.model_dump(mode="json") if champion else None
-        append(settings, case, Event.STALE, {"champion_found": found})
-        return False
-    append(settings, case, Event.MOVING, {"to": case.challenger.model_dump(mode="json")})
     if not done:
-        if case.champion is not None:
-            tracking.set_alias(settings, case.champion, tracking.PREVIOUS_CHAMPION)
+        found = _what_changed(settings, case, champion)
+        if found:
+            append(settings, case, Event.STALE, found)
+            return False
+    after = case.previous if case.kind == "rollback" else case.champion
+    body = {"to": _json(case.challenger), "previous": _json(after), "kind": case.kind}
+    append(settings, case, Event.MOVING, body)
+    if not done:
+        _set_previous(settings, case, after)
         tracking.set_alias(settings, case.challenger, tracking.CHAMPION)
-    append(settings, case, Event.MOVED, {"to": case.challenger.model_dump(mode="json")})
+    append(settings, case, Event.MOVED, body)
     return True
 
 
-def _unchanged(settings: Settings, model: ModelRef) -> bool:
-    try:
-        return tracking.read_version(settings, model.downstream, model.version).model == model
-    except tracking.UnknownModel:
-        return False
+def _what_changed(
+    settings: Settings, case: Case, champion: ModelRef | None
+) -> dict[str, object] | None:
+    """Return what makes the evidence of a case out of date, or None."""
+    changed = list(what_changed(settings, case))
+    if champion != case.champion:
+        changed.append("champion")
+    if not unchanged(settings, case.challenger):
+        changed.append("challenger")
+    if not changed:
+        return None
+    return {"changed": sorted(set(changed)), "champion_found": _json(champion)}
+
+
+def _set_previous(settings: Settings, case: Case, previous: ModelRef | None) -> None:
+    name = tracking.PREVIOUS_CHAMPION
+    if previous is not None:
+        tracking.set_alias(settings, previous, name)
+    elif case.kind == "rollback" and tracking.aliased(settings, case.downstream, name):
+        tracking.remove_alias(settings, case.downstream, name)
 
 
 def _close(settings: Settings, decision: Decision, outcome: PromotionOutcome, at: datetime) -> None:
@@ -227,45 +256,22 @@ def _close(settings: Settings, decision: Decision, outcome: PromotionOutcome, at
     case = decision.case
     if find_event(settings, case, Event.CLOSED):
         return
-    record = {
-        "outcome": outcome.status.value,
-        "reviewer": decision.reviewer,
-        "reason": decision.reason,
-        "at": at.isoformat(),
-        "evidence": case.evidence,
-        "case": case.case_id,
-        "flow_run": case.flow_run_id,
-    }
-    if _unchanged(settings, case.challenger):  # else somebody deleted it: nothing to tag
-        _tag_challenger(settings, decision, record)
-    if decision.approve and case.champion is not None and _unchanged(settings, case.champion):
-        after = {f"succeeded.{name}": value for name, value in record.items()}
-        after["succeeded_by"] = case.challenger.version
-        tracking.tag_version(settings, case.champion, after)
+    record = decision_record(decision, outcome.status.value, at)
+    tag_decision(settings, decision, record)
     if tracking.aliased(settings, case.downstream, tracking.CHALLENGER) == case.challenger:
         tracking.remove_alias(settings, case.downstream, tracking.CHALLENGER)
     append(settings, case, Event.CLOSED, record)
 
 
-def _tag_challenger(settings: Settings, decision: Decision, record: dict[str, str]) -> None:
-    case = decision.case
-    # Silence about an abandoned case must not cover what somebody said since.
-    known = tracking.version_tags(settings, case.challenger)
-    if not (decision.expired and DECISION_TAG in known):
-        tags = {f"{DECISION_TAG}.{name}": value for name, value in record.items()}
-        tracking.tag_version(settings, case.challenger, tags | {DECISION_TAG: record["outcome"]})
-    run = tracking.open_run(settings, case.challenger.run_id)
-    folder = artifact_folder(case)
-    full = record | {"decision": decision.model_dump(mode="json")}
-    run.log_json(f"{folder}/decision.json", full)
-    text = case_markdown(case, decision, record["outcome"], record["at"])
-    run.log_text(f"{folder}/decision.md", text)
+def _woken(settings: Settings, item: answers.WaitingPromotion) -> bool:
+    found = find_case(settings, item.case_id)
+    standing = find_decision(settings, found[0]) if found else None
+    if standing is None:
+        return False
+    answer = {"approve": standing.approve, "reason": standing.reason}
+    answers.resume(item.flow_run_id, answer | {"seen_evidence": standing.case.evidence})
+    return True
 
 
-@contextmanager
-def _one_at_a_time(settings: Settings) -> Iterator[None]:
-    """Let one process of this home look at the champion and move it at a time."""
-    home = settings.home.resolve()
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "promotion.lock", timeout=LOCK_SECONDS):
-        yield
+def _json(model: ModelRef | None) -> dict[str, str] | None:
+    return model.model_dump(mode="json") if model else None

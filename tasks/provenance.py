@@ -4,9 +4,12 @@
 """
 
 import dataclasses
+import os
+import platform
 import subprocess
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,7 @@ class RunRecord(Reference):
     run_id: str
     name: str
     status: str
+    started_ms: int = 0
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
@@ -63,6 +67,7 @@ class RunRecord(Reference):
             run_id=found.info.run_id,
             name=found.info.run_name or "",
             status=found.info.status,
+            started_ms=found.info.start_time or 0,
             params=found.data.params,
             metrics=found.data.metrics,
             tags=found.data.tags,
@@ -82,6 +87,19 @@ def code_version() -> str:
         return f"brickyard {_package_version()}"
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return f"{commit}+dirty" if changed else commit
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Return what the code runs on: Python, system, cores, and the version of every package."""
+    packages = {item.metadata["Name"]: item.version for item in distributions()}
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "code_version": code_version(),
+        "packages": dict(sorted(packages.items())),
+    }
 
 
 def flat_params(config: Any, prefix: str = "") -> dict[str, str]:
