@@ -118,6 +118,25 @@ def signal_group(pid: int, number: int) -> None:
         return
 
 
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs; a child of this one that ended counts as gone."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not state.is_file() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_until_gone(pid: int) -> None:
+    """Return when a service asked to end is gone; it is killed after `STOP_SECONDS`."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while is_alive(pid):
+        if time.monotonic() > deadline:
+            signal_group(pid, signal.SIGKILL)
+        time.sleep(0.2)
+
+
 def answers(url: str) -> bool:
     """Say whether something answers at a URL, and not with an error."""
     try:

@@ -21,13 +21,16 @@ from flows.processes import (
     Service,
     ServiceFailed,
     answers,
+    is_alive,
     is_free,
     signal_group,
     start,
     stop,
+    wait_until_gone,
     wait_until_ready,
 )
 from flows.services import SERVER_RECORD, prefect_service
+from tasks.whole_files import whole_file
 
 STACK_RECORD = "services.json"
 RESTARTS = 5  # of one service; one that keeps dying needs a person
@@ -44,7 +47,7 @@ class Ports:
 
     prefect: int = 4200
     mlflow: int = 5000
-    desk: int = 8080
+    desk: int = 8642
 
 
 @dataclass
@@ -191,8 +194,8 @@ def read_stack(home: Path) -> list[ServiceState]:
             url=found["url"],
             log=found["log"],
             pid=found["pid"],
-            alive=_alive(found["pid"]),
-            answers=answers(found["health"]) if found["health"] else _alive(found["pid"]),
+            alive=is_alive(found["pid"]),
+            answers=answers(found["health"]) if found["health"] else is_alive(found["pid"]),
         )
         for name, found in record.get("services", {}).items()
     ]
@@ -206,15 +209,15 @@ def stop_stack(home: Path, tell: Tell) -> bool:
     record = _read(home)
     if not record:
         return False
-    if _alive(record["pid"]):
+    if is_alive(record["pid"]):
         os.kill(record["pid"], signal.SIGTERM)
-        while _alive(record["pid"]):
+        while is_alive(record["pid"]):
             time.sleep(0.2)
     for name, found in reversed(record["services"].items()):
-        if _alive(found["pid"]):
+        if is_alive(found["pid"]):
             tell(f"stopping {name}")
             signal_group(found["pid"], signal.SIGTERM)
-            _wait_until_gone(found["pid"])
+            wait_until_gone(found["pid"])
     for name in (STACK_RECORD, SERVER_RECORD):
         (home / name).unlink(missing_ok=True)
     return True
@@ -254,7 +257,7 @@ def _desk(home: Path, ports: Ports, reach: Mapping[str, str]) -> Service:
         command=(sys.executable, "-m", "flows", "desk", "--port", str(ports.desk)),
         log=home.resolve() / "desk.log",
         url=url,
-        health=f"{url}/health",
+        health=f"{url}/login",
         environment=dict(reach) | {"BRICKYARD_MLFLOW_URL": f"http://127.0.0.1:{ports.mlflow}"},
     )
 
@@ -277,29 +280,10 @@ def _check_ports(ports: Ports) -> None:
 
 
 def _replace(path: Path, document: Mapping[str, Any]) -> None:
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(json.dumps(document, indent=2))
-    aside.replace(path)
+    with whole_file(path) as aside:
+        aside.write_text(json.dumps(document, indent=2))
 
 
 def _read(home: Path) -> dict[str, Any]:
     path = home / STACK_RECORD
     return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _alive(pid: int) -> bool:
-    """Say whether a process runs; a child of this one that ended counts as gone."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state = Path(f"/proc/{pid}/stat")
-    return not state.is_file() or state.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def _wait_until_gone(pid: int, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while _alive(pid):
-        if time.monotonic() > deadline:
-            signal_group(pid, signal.SIGKILL)
-        time.sleep(0.2)

@@ -295,8 +295,7 @@ def _measure(
 
 def _sample(candidates: npt.NDArray[np.float64], number: int) -> list[int]:
     """Choose bricks evenly from poor to rich ones: the same every time, and spread over the sky."""
-    ordered = np.argsort(candidates, kind="stable")
-    if len(ordered) > number:
-        middles = (np.arange(number) + 0.5) * len(ordered) / number
-        ordered = ordered[middles.astype(np.int64)]
-    return [int(place) for place in ordered]
+    order = np.argsort(candidates, kind="stable")
+    if len(order) > number:
+        order = order[((np.arange(number) + 0.5) * len(order) / number).astype(np.int64)]
+    return [int(place) for place in order]

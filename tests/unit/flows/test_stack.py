@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows import stack
-from flows.processes import Service, ServiceFailed, free_port
+from flows.processes import Service, ServiceFailed, free_port, is_alive
 from flows.stack import Ports, Stack, read_stack, run_stack, services_of, stop_stack
 
 
@@ -112,7 +112,7 @@ def test_what_a_killed_stack_left_behind_can_be_stopped(home):
     owner.wait()
     assert read_stack(home)[0].alive
     assert stop_stack(home, lambda _: None)
-    assert not stack._alive(state.pid)
+    assert not is_alive(state.pid)
     assert not stop_stack(home, lambda _: None)
 
 
