@@ -5,7 +5,25 @@ from typing import Annotated
 
 import typer
 
-from flows.console import data, decisions, demo, export, models, plan, quality, search, store, trace
+from flows.console import (
+    backup,
+    benchmark,
+    cycle,
+    data,
+    decisions,
+    demo,
+    desk,
+    export,
+    models,
+    plan,
+    quality,
+    runs,
+    search,
+    services,
+    store,
+    trace,
+    users,
+)
 from flows.services import configure_environment
 
 app = typer.Typer(
@@ -41,7 +59,25 @@ def main(
     configure_environment(home, verbose=verbose)
 
 
-for module in (plan, data, store, quality, export, models, search, decisions, trace, demo):
+for module in (
+    plan,
+    data,
+    store,
+    quality,
+    export,
+    models,
+    search,
+    decisions,
+    runs,
+    trace,
+    cycle,
+    users,
+    services,
+    desk,
+    backup,
+    benchmark,
+    demo,
+):
     module.register(app)
 
 

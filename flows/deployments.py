@@ -1,4 +1,4 @@
-"""The deployments of prefect.yaml, put on a Prefect server."""
+"""The deployments of prefect.yaml and the automations beside the flows, put on a server."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def project_folder() -> Path:
 
 
 def register_deployments(home: Path, api_url: str) -> None:
-    """Make the work pools and put every deployment of prefect.yaml on the server; may be repeated.
+    """Put work pools, deployments and automations on the server; may be repeated.
 
     Raises
     ------
@@ -37,13 +37,16 @@ def register_deployments(home: Path, api_url: str) -> None:
     """
     environment = os.environ | {"PREFECT_API_URL": api_url, "BRICKYARD_HOME": str(home.resolve())}
     for pool in POOLS:
-        _prefect(environment, "work-pool", "create", pool, "--type", "process", "--overwrite")
-    _prefect(environment, "--no-prompt", "deploy", "--all")
+        _run(
+            environment, "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"
+        )
+    _run(environment, "prefect", "--no-prompt", "deploy", "--all")
+    _run(environment, "flows", "automations", "apply")
 
 
-def _prefect(environment: dict[str, str], *arguments: str) -> None:
+def _run(environment: dict[str, str], module: str, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
+        [sys.executable, "-m", module, *arguments],
         env=environment,
         cwd=project_folder(),
         capture_output=True,
@@ -52,5 +55,5 @@ def _prefect(environment: dict[str, str], *arguments: str) -> None:
     )
     if done.returncode:
         raise ServiceFailed(
-            f"`prefect {' '.join(arguments)}` failed:\n{(done.stdout + done.stderr)[-2000:]}"
+            f"`{module} {' '.join(arguments)}` failed:\n{(done.stdout + done.stderr)[-2000:]}"
         )

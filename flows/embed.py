@@ -6,6 +6,7 @@ from flows.parameters import ForwardConfig
 from tasks.bricks import partitions
 from tasks.cluster import open_cluster
 from tasks.embedding import EmbedRun, close_embedding, embed_partition, plan_embedding
+from tasks.events import tell_embedded
 from tasks.receipts import new_log
 from tasks.references import EmbeddingsRef, EncoderRef, Receipt
 from tasks.settings import load_settings
@@ -42,4 +43,6 @@ def embed_survey(
     with open_cluster(settings, needed=bool(names)) as scheduler:
         for part in partitions(names, bricks_per_commit):
             embed_partition(scheduler, run, part)
-    return close_embedding(run, names)
+    embeddings, receipt = close_embedding(run, names)
+    tell_embedded(embeddings, receipt)
+    return embeddings, receipt

@@ -19,7 +19,7 @@ def finetune_downstream(
     config: DownstreamConfig | None = None,
     split: SplitConfig | None = None,
 ) -> Evaluation:
-    """Fit one downstream task on all labels that are there, and register the result.
+    """Fit one downstream task on all answers that are there, and register the result.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def finetune_downstream(
     Evaluation
         Of the new candidate on the test split; `evaluation.model` is the candidate.
     """
-    settings = load_settings()
+    settings, config = load_settings(), config or DownstreamConfig()
     snapshot = find_snapshot(settings, embeddings.survey, embeddings.survey_snapshot_id)
-    dataset = freeze_dataset(settings, snapshot, downstream, split)
-    model = fit_candidate(settings, dataset, encoder, embeddings, config or DownstreamConfig())
+    dataset = freeze_dataset(settings, snapshot, downstream, split, config.options)
+    model = fit_candidate(settings, dataset, encoder, embeddings, config)
     return evaluate_model(settings, model, dataset)

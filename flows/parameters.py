@@ -23,6 +23,7 @@ from tasks.errors import BadConfiguration
 from tasks.finetuning import DownstreamConfig
 from tasks.pretraining import PretrainConfig
 from tasks.references import Reference
+from tasks.round_choice import RoundConfig
 
 __all__ = [
     "DownstreamConfig",
@@ -33,6 +34,7 @@ __all__ = [
     "IngestRun",
     "PretrainConfig",
     "QualityLimits",
+    "RoundConfig",
     "SplitConfig",
     "read_config",
 ]
@@ -58,6 +60,7 @@ for _config in (
     ForwardConfig,
     ImageFolderConfig,
     QualityLimits,
+    RoundConfig,
     SplitConfig,
     DownstreamConfig,
     PretrainConfig,

@@ -79,13 +79,13 @@ def check_downstream_task(task: DownstreamTask, encoder: Encoder) -> None:
     object; a question put twice with one seed is the same; figures have numbers and file names.
     """
     raw = _example(task, encoder, 8)
+    _check_posing(task, raw)
     batch = task.pose(raw, torch.Generator().manual_seed(1))
     _check_shapes(task, encoder, batch)
     _check_gradients(task, encoder, batch)
     _check_learning(task, encoder, raw, batch)
     _check_saving(task, encoder, batch)
     _check_measures(task, encoder, batch)
-    _check_posing(task, raw)
     _check_figures(task, encoder, batch)
 
 

@@ -73,6 +73,11 @@ def create_group(session: icechunk.Session, path: str, attributes: Mapping[str, 
     return zarr.create_group(session.store, path=path, attributes=dict(attributes))
 
 
+def delete_group(session: icechunk.Session, path: str) -> None:
+    """Take a group and everything below it out of the next snapshot."""
+    del zarr.open_group(session.store, mode="r+")[path]
+
+
 def get_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     """Return an array of a group.
 

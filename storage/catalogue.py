@@ -1,12 +1,13 @@
 """Write and read predicted catalogues: Parquet files that say what they are.
 
-A catalogue is a folder with one file, ``catalogue.parquet``, put in place whole. Its schema carries
-the metadata of the run and the unit and description of every column.
+A catalogue is a folder with ``catalogue.parquet``, put in place whole. Its schema carries the
+metadata of the run and the unit and description of every column. A release has the same rows as a
+HATS catalogue and as a FITS table beside it: see `storage.catalogue_export`.
 """
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -58,9 +59,18 @@ def write_catalogue(
     StorageError
         When there is no part at all.
     """
-    target = Path(folder) / FILE_NAME
+    return write_table(Path(folder) / FILE_NAME, parts, metadata, columns)
+
+
+def write_table(
+    target: Path,
+    parts: Iterable[pd.DataFrame],
+    metadata: Mapping[str, Any],
+    columns: Mapping[str, ColumnNote],
+) -> Path:
+    """Write a file like that of a catalogue under any name; see `write_catalogue`."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{FILE_NAME}.{os.getpid()}")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         _write_parts(temporary, parts, metadata, columns)
         temporary.replace(target)
@@ -74,6 +84,21 @@ def read_catalogue(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return a catalogue and its metadata."""
     path = _existing(folder)
     return pq.read_table(path).to_pandas(), read_metadata(folder)
+
+
+def read_bricks(
+    folder: str | Path, bricknames: Sequence[str], columns: Sequence[str]
+) -> pd.DataFrame:
+    """Return columns of the rows of some bricks; only the row groups that may hold them are read.
+
+    Rows of a release are in the order of brick names, so that few groups hold a run of bricks.
+    """
+    chosen = [("brickname", "in", list(bricknames))]
+    # A file of one name is no partitioned folder, whatever its path looks like.
+    table = pq.read_table(
+        _existing(folder), columns=list(columns), filters=chosen, partitioning=None
+    )
+    return table.to_pandas()
 
 
 def read_metadata(folder: str | Path) -> dict[str, Any]:
@@ -162,7 +187,10 @@ def _schema(
 
 
 def _existing(folder: str | Path) -> Path:
-    path = Path(folder) / FILE_NAME
+    path = Path(folder)
+    if path.suffix == ".parquet" and path.is_file():  # a table of `write_table`
+        return path
+    path = path / FILE_NAME
     if not path.is_file():
         raise StorageError(f"no catalogue at {path}: run predict first, or give the right folder")
     return path

@@ -161,7 +161,11 @@ def read_votes(
         ``release``, ``brickid``, ``objid`` and one float64 column of votes for each class, ordered
         by object. Answers outside ``classes`` are left out.
     """
-    labels = read_labels(path, survey, question, as_of=as_of)
+    return votes_table(read_labels(path, survey, question, as_of=as_of), classes)
+
+
+def votes_table(labels: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Return the votes in rows of the ledger, as `read_votes` does."""
     labels = labels[labels["answer"].isin(list(classes))]
     ids = list(ID_COLUMNS)
     if labels.empty:

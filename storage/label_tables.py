@@ -39,8 +39,7 @@ def read_label_table(path: str | Path) -> pd.DataFrame:
     SchemaMismatch
         When columns are missing; the message names those that are there.
     """
-    table = _read(Path(path))
-    table.columns = [str(name).lower() for name in table.columns]
+    table = read_table(Path(path))
     ids = [name for name in ("release", "brickid", "objid") if name in table]
     votes = [name for name in table if str(name).startswith(VOTE_PREFIX)]
     if not {"brickid", "objid"} <= set(ids) or not (votes or "answer" in table):
@@ -56,6 +55,16 @@ def read_label_table(path: str | Path) -> pd.DataFrame:
     table["count"] = table["count"].astype("float64")
     wanted = table["count"].notna() & (table["count"] != 0) & table["answer"].notna()
     return table.loc[wanted, [*ids, "answer", "count"]].reset_index(drop=True)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return a table in a ``.csv``, ``.parquet`` or ``.fits`` file, its column names in lower case.
+
+    Raises the errors of `read_label_table`.
+    """
+    table = _read(path)
+    table.columns = [str(name).lower() for name in table.columns]
+    return table
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import icechunk
+import zarr
 
 from storage import arrays, ledger_table
 from storage.errors import SchemaMismatch
@@ -80,13 +81,20 @@ def list_surveys(session: icechunk.Session) -> list[str]:
 
 def read_layout(session: icechunk.Session, survey_key: str) -> SurveyLayout:
     """Return the layout that a survey was created with."""
-    attributes = arrays.open_group(session, survey_key).attrs.asdict()
-    if attributes.get("schema_version") != SCHEMA_VERSION:
+    group = arrays.open_group(session, survey_key)
+    found = group.attrs.asdict().get("schema_version")
+    if found != SCHEMA_VERSION:
         raise SchemaMismatch(
-            f"survey {survey_key!r} has schema {attributes.get('schema_version')}, this code reads "
-            f"{SCHEMA_VERSION}: use the version of Brickyard that wrote it"
+            f"survey {survey_key!r} has schema {found} in this snapshot, this code reads "
+            f"{SCHEMA_VERSION}: `brickyard migrate` rewrites the newest snapshot; an older one is "
+            "read by the version of Brickyard that wrote it"
         )
-    fixed: Any = attributes["layout"]
+    return layout_of(group)
+
+
+def layout_of(group: zarr.Group) -> SurveyLayout:
+    """Return the layout of a survey group of any schema."""
+    fixed: Any = group.attrs.asdict()["layout"]
     scale = fixed["pixel_scale"]
     return SurveyLayout(
         bands=tuple(fixed["bands"]),

@@ -41,6 +41,7 @@ from storage.survey_group import record_configuration
 from tasks.accounts import account_of, outcome_of, present, unread
 from tasks.cluster import connect, run_units
 from tasks.ingest_request import IngestRequest
+from tasks.logs import about
 from tasks.progress import report
 from tasks.receipts import append_units, close_log
 from tasks.references import Receipt, UnitReceipt
@@ -114,20 +115,22 @@ def ingest_partition(scheduler: str, request: IngestRequest, names: tuple[str, .
 
 def survey_unit(request: IngestRequest, name: str) -> UnitPlan:
     """Plan one unit; runs on a worker. One whose objects only its pixels tell is read for it."""
-    plan = request.source.survey(name)
-    if plan.status == "ready" and plan.n_objects < 0:
-        found = request.source.read(name)
-        return replace(plan, n_objects=found.dataset.sizes["object"], digest=found.digest)
-    return plan
+    with about(survey=request.survey, brick=name):
+        plan = request.source.survey(name)
+        if plan.status == "ready" and plan.n_objects < 0:
+            found = request.source.read(name)
+            return replace(plan, n_objects=found.dataset.sizes["object"], digest=found.digest)
+        return plan
 
 
 def write_unit(
     session: icechunk.ForkSession, request: IngestRequest, name: str, rows: RowRange
 ) -> Written:
     """Read one unit and write it into its rows; runs on a worker."""
-    found = request.source.read(name)
-    objects = int(found.dataset.sizes["object"])
-    write_cutouts(session, request.survey, rows, found.dataset)
+    with about(survey=request.survey, brick=name):
+        found = request.source.read(name)
+        objects = int(found.dataset.sizes["object"])
+        write_cutouts(session, request.survey, rows, found.dataset)
     return Written(session, objects, found.digest, account_of(found))
 
 

@@ -5,17 +5,24 @@ per brick or partition and read the results as they come. Pixels never travel: w
 and references, and read and write by themselves.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dask
 from distributed import Client, KilledWorker, as_completed
+from distributed.client import FutureCancelledError
+from prefect.artifacts import create_link_artifact
+from prefect.context import FlowRunContext
 
 from tasks.clusters import start_cluster
 from tasks.errors import TaskError
+from tasks.logs import current_run, in_run
 from tasks.settings import Settings
 
+logger = logging.getLogger(__name__)
+DASHBOARD_ARTIFACT = "dask-dashboard"
 T = TypeVar("T")
 
 # A brick is megabytes of FITS decoded by libraries that hold the GIL for seconds; the default
@@ -30,7 +37,7 @@ DASK_CONFIG = {
 
 
 class SchedulerUnreachable(TaskError, ConnectionError):
-    """No Dask scheduler answers at the configured address."""
+    """No Dask scheduler answers at the configured address, or it was lost during work."""
 
 
 class NoWorkers(TaskError, TimeoutError):
@@ -125,13 +132,22 @@ def run_units(
 def _results(
     client: Client, function: Callable[..., T], calls: Mapping[int, tuple[Any, ...]]
 ) -> Iterator[tuple[int, T | BaseException]]:
+    run = current_run()
     futures = {
-        client.submit(function, *arguments, pure=False, retries=1): index
+        client.submit(in_run, run, function, *arguments, pure=False, retries=1): index
         for index, arguments in calls.items()
     }
     for future in as_completed(futures, loop=client.loop):
-        error = future.exception()
-        yield futures[future], (error if error is not None else future.result())
+        try:
+            error = future.exception()
+            result = error if error is not None else future.result()
+        except FutureCancelledError as lost:
+            raise SchedulerUnreachable(
+                f"the Dask scheduler was lost while work was under way ({lost.reason}): nothing of "
+                "this commit was written, what was committed before is safe. Start the scheduler "
+                "and its workers, then run the same command again"
+            ) from lost
+        yield futures[future], result
         future.release()
 
 
@@ -140,9 +156,17 @@ def _await_worker(address: str, settings: Settings) -> None:
     with connect(address, settings.connect_timeout) as client:
         try:
             client.wait_for_workers(1, timeout=settings.worker_timeout)
+            _tell_dashboard(client.dashboard_link)
         except TimeoutError as error:
             raise NoWorkers(
                 f"the scheduler at {address} has no worker after {settings.worker_timeout:g} s: "
                 "start one (`dask worker`), look into the job queue, or raise "
                 "BRICKYARD_WORKER_TIMEOUT"
             ) from error
+
+
+def _tell_dashboard(link: str) -> None:
+    """Say in the log, and on the page of the flow run, where the work can be watched."""
+    logger.info("Dask dashboard: %s", link)
+    if link and FlowRunContext.get() is not None:
+        create_link_artifact(link, key=DASHBOARD_ARTIFACT, description="while the run goes on")

@@ -24,6 +24,8 @@ from storage.repository import (
     snapshot_id,
 )
 from storage.survey_group import list_surveys, read_layout
+from tasks.audit import audited_tasks
+from tasks.champions import disagreements
 from tasks.machine import existing_parent, free_memory
 from tasks.references import Reference
 from tasks.settings import Settings
@@ -53,6 +55,7 @@ def examine(settings: Settings) -> list[Finding]:
         _device,
         _databases,
         _stores,
+        _aliases,
     )
     return [finding for check in checks for finding in check(settings)]
 
@@ -152,6 +155,21 @@ def _stores(settings: Settings) -> Iterator[Finding]:
                 found=str(error),
                 advice=f"older snapshots may still be read: see `brickyard snapshots`; {path}",
             )
+
+
+def _aliases(settings: Settings) -> Iterator[Finding]:
+    if not settings.tracking_uri and not (settings.home.resolve() / "mlflow.db").is_file():
+        return
+    found = disagreements(settings, audited_tasks(settings))
+    for item in found:
+        yield Finding(
+            level="wrong",
+            what="model registry",
+            found=item.sentence,
+            advice="`brickyard audit --put-back` puts it where the decisions say",
+        )
+    if not found:
+        yield Finding(level="ok", what="model registry", found="as decided")
 
 
 def _store(path: str, name: str) -> Finding:

@@ -26,6 +26,7 @@ from storage.repository import (
     fork,
     merge,
     open_repository,
+    raise_when_full,
     read_session,
     repository_place,
     snapshot_id,
@@ -202,6 +203,7 @@ class Calls:
                 for name in named[index]:
                     self.failed.pop(name, None)
             else:
+                raise_when_full(result)  # every other brick would fail of it too
                 self.failed |= dict.fromkeys(named[index], result)
                 self.undecided += named[index] if len(named[index]) > 1 else ()
             report("bricks embedded", len(self.done), len(self._table))

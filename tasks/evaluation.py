@@ -8,17 +8,21 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from lvm.downstream import DownstreamModel
+from lvm.downstream.base import Columns
 from lvm.inference import Evaluation as Measured
-from lvm.inference import evaluate
-from lvm.metrics import balanced_accuracy, confusion, precision_per_class, recall_per_class
+from lvm.inference import evaluate, measures_of
+from lvm.metrics import confusion, precision_per_class, recall_per_class
 from storage.brick_store import read_layout
 from tasks import tracking
 from tasks.baselines import colour_baseline, colours, majority_baseline
-from tasks.datasets import dataset_of, labelled_objects, object_ids, split_rule, votes_of
+from tasks.datasets import Answered, answered_objects, dataset_of, object_ids, split_rule, votes_of
 from tasks.errors import TaskError
-from tasks.finetuning import load_model
+from tasks.evaluation_figures import class_figures, example_pictures
+from tasks.finetuning import MAX_IMAGES, load_model
 from tasks.loaders import CutoutLoader, open_snapshot
 from tasks.references import DatasetRef, Evaluation, EvidencePacket, Interval, ModelRef
+from tasks.run_records import log_evaluation, log_figures
 from tasks.settings import Settings, load_settings
 
 BATCH_SIZE = 64
@@ -56,7 +60,7 @@ def build_evidence(downstream: str, challenger: ModelRef) -> EvidencePacket:
     return EvidencePacket(
         challenger=measured,
         champion=evaluate_on_test(settings, champion, dataset) if champion else None,
-        facts=facts | {"labels": _label_counts(dataset)},
+        facts=facts | {"labels": _label_counts(dataset), "cost": _cost(settings, challenger)},
     )
 
 
@@ -84,6 +88,7 @@ _SHOWN_FACTS = frozenset(
         "encoder_digest",
         "labels_digest",
         "split_digest",
+        "test_digest",
         "training_objects",
         "mode",
         "code_version",
@@ -93,42 +98,61 @@ _SHOWN_FACTS = frozenset(
 
 
 def evaluate_on_test(settings: Settings, model: ModelRef, dataset: DatasetRef) -> Evaluation:
-    """Measure one model on the test split of a data set."""
-    table = labelled_objects(dataset)
-    test = table[table["split"] == "test"].reset_index(drop=True)
+    """Measure one model on the test split of a data set, and keep what was found with its run."""
+    found = answered_objects(dataset)
     loaded = load_model(settings, model)
-    target = votes_of(test, dataset)
-    loader = CutoutLoader(dataset.snapshot, test["row"].to_numpy(), {"target": target})
+    test = found.of("test")
+    if loaded.task.uses != "embedding":
+        test = test.drawn(MAX_IMAGES)
+    loader = CutoutLoader(dataset.snapshot, test.table["row"].to_numpy(), test.columns)
     measured = evaluate(
         loaded,
         loader.batches(BATCH_SIZE),
         np.random.default_rng(BOOTSTRAP_SEED),
         draws=BOOTSTRAP_DRAWS,
     )
-    probability = _probability(loaded.task.present(measured.output), dataset.classes)
+    details: dict[str, Any] = {"slices": _slices(loaded, measured, test.table, dataset)}
+    probability = _probability(loaded.task.present(measured.output), dataset, test)
+    if probability is not None and test.target is not None:
+        truth = test.target.argmax(axis=1)
+        details |= _class_details(probability, truth, test.table, dataset)
+        details["baselines"] = _baselines(found.table, dataset)
     evaluation = Evaluation(
         model=model,
         snapshot=dataset.snapshot,
         split_digest=dataset.split_digest,
         labels_digest=dataset.labels_digest,
-        test_objects=len(test),
+        test_objects=len(test.table),
         headline=loaded.task.headline.name,
         higher_is_better=loaded.task.headline.higher_is_better,
         metrics=_intervals(measured),
-        **_class_details(probability, target.argmax(axis=1), test, dataset),
-        baselines=_baselines(table, dataset),
+        **details,
     )
-    name = f"evaluation-{dataset.content_digest()[:12]}.json"
     run = tracking.open_run(settings, model.run_id)
-    run.log_json(name, evaluation)
-    run.log_metrics({f"test_{key}": metric.value for key, metric in evaluation.metrics.items()})
+    log_evaluation(run, dataset, evaluation)
+    figures = list(loaded.task.figures(measured.output, measured.labels))
+    if probability is not None:
+        figures += class_figures(evaluation, probability, test, figures)
+    figures += example_pictures(test.table, dataset, evaluation)
+    log_figures(run, figures)
     return evaluation
 
 
-def _probability(columns: dict[str, Any], classes: tuple[str, ...]) -> npt.NDArray[np.float64]:
-    """Return class probabilities (object, class) from what a downstream task presents."""
-    names = [f"p_{name.replace('-', '_')}" for name in classes]
-    return np.column_stack([columns[name] for name in names]).astype(np.float64)
+def _probability(
+    columns: Columns, dataset: DatasetRef, test: Answered
+) -> npt.NDArray[np.float64] | None:
+    """Return class probabilities (object, class) from what a downstream task presents.
+
+    None for a task whose answers are not the classes of its votes.
+    """
+    names = [f"p_{name.replace('-', '_')}" for name in dataset.classes]
+    target = test.target
+    voted = target is not None and target.shape == (len(test.table), len(names))
+    if not names or not voted or not set(names) <= set(columns):
+        return None
+    found = np.column_stack([columns[name] for name in names]).astype(np.float64)
+    sums = found.sum(axis=1)
+    return found if np.allclose(sums, 1.0, atol=1e-3) else None  # several questions: a tree
 
 
 def _intervals(measured: Measured) -> dict[str, Interval]:
@@ -158,32 +182,31 @@ def _class_details(
         "classes": dataset.classes,
         "confusion": tuple(tuple(row) for row in confusion(probability, truth).tolist()),
         "per_class": per_class,
-        "slices": _slices(probability, truth, test, dataset),
         "worst": _worst(probability, truth, test),
     }
 
 
 def _slices(
-    probability: npt.NDArray[np.float64],
-    truth: npt.NDArray[np.int64],
-    test: pd.DataFrame,
-    dataset: DatasetRef,
+    model: DownstreamModel, measured: Measured, test: pd.DataFrame, dataset: DatasetRef
 ) -> dict[str, dict[str, float]]:
-    """Return accuracy and balanced accuracy in slices of the magnitude of the reddest band."""
+    """Return the headline, and accuracy where there is one, in slices of magnitude.
+
+    The magnitude is that of the reddest band with fluxes in the catalogue.
+    """
     bands = _catalogue_bands(test, dataset)
     if not bands:
         return {}
     magnitude = colours(test, bands)[:, -1]
     found = {}
     for low, high in zip(MAGNITUDE_EDGES, MAGNITUDE_EDGES[1:], strict=False):
-        inside = (magnitude >= low) & (magnitude < high)
-        if inside.sum() < MIN_SLICE:
+        inside = np.flatnonzero((magnitude >= low) & (magnitude < high))
+        if len(inside) < MIN_SLICE:
             continue
-        right = probability[inside].argmax(axis=1) == truth[inside]
+        values = measures_of(model, measured, inside)
+        shown = {"accuracy", model.task.headline.name} & set(values)
         found[f"{bands[-1]} {low:g}-{high:g} mag"] = {
-            "objects": float(inside.sum()),
-            "accuracy": float(right.mean()),
-            "balanced_accuracy": balanced_accuracy(probability[inside], truth[inside]),
+            "objects": float(len(inside)),
+            **{name: values[name] for name in sorted(shown) if np.isfinite(values[name])},
         }
     return found
 
@@ -219,5 +242,15 @@ def _baselines(table: pd.DataFrame, dataset: DatasetRef) -> dict[str, float]:
 
 
 def _label_counts(dataset: DatasetRef) -> str:
-    totals = {split: sum(found.values()) for split, found in dataset.counts.items()}
-    return ", ".join(f"{count} {split}" for split, count in totals.items())
+    return ", ".join(f"{count} {split}" for split, count in dataset.totals().items())
+
+
+def _cost(settings: Settings, model: ModelRef) -> str:
+    metrics = tracking.read_run(settings, model.run_id).metrics
+    known = {"cpu_seconds", "wall_seconds", "peak_memory_gib"} <= set(metrics)
+    return (
+        f"{metrics['cpu_seconds']:.0f} CPU seconds in {metrics['wall_seconds']:.0f} s, "
+        f"{metrics['peak_memory_gib']:.1f} GiB"
+        if known
+        else "not tracked"
+    )

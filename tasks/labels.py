@@ -13,10 +13,14 @@ from storage.errors import SchemaMismatch
 from storage.image_folder import ImageFolderConfig, read_image_labels
 from storage.label_store import append_labels, read_labels
 from storage.label_tables import read_label_table
+from tasks.dataset_columns import question_of
 from tasks.datasets import KEY
+from tasks.events import tell_labels
 from tasks.loaders import open_snapshot
 from tasks.references import Reference, SnapshotRef
 from tasks.settings import Settings
+
+DETAILS = ("round", "guideline", "comment")
 
 
 class LabelsReceipt(Reference):
@@ -84,23 +88,28 @@ def append_answers(
     question: str,
     annotator: str,
 ) -> LabelsReceipt:
-    """Append answers (`brickid`, `objid`, `answer`, `count`) about objects of a snapshot."""
+    """Append answers (`brickid`, `objid`, `answer`, `count`) about objects of a snapshot.
+
+    Columns of `DETAILS` that are there go with them.
+    """
     objects = read_objects(open_snapshot(snapshot), snapshot.survey, catalogue=False)[KEY]
     on = [name for name in KEY if name in answers]
     matched = answers.merge(objects, on=on, how="inner")
     keys = [*KEY, "answer"]
-    matched = matched.groupby(keys, as_index=False)["count"].sum()
+    details = {name: "last" for name in DETAILS if name in answers}
+    matched = matched.groupby(keys, as_index=False).agg({"count": "sum", **details})
     before = _present(settings.labels_path, snapshot.survey, question, annotator)
     joined = matched.merge(before, on=keys, how="left", suffixes=("", "_before"))
     joined["count_before"] = joined["count_before"].fillna(0.0)
     changed = joined[joined["count"] != joined["count_before"]]
-    rows = changed[keys].assign(
+    rows = changed[[*keys, *details]].assign(
         count=changed["count"] - changed["count_before"],
         survey=snapshot.survey,
         question=question,
         annotator=annotator,
     )
     append_labels(settings.labels_path, rows)
+    tell_labels(snapshot.survey, question, len(rows))
     corrected = int((changed["count_before"] != 0).sum())
     grouped = len(answers.groupby([*on, "answer"]))
     return LabelsReceipt(
@@ -127,7 +136,6 @@ def _present(path: Path, survey: str, question: str, annotator: str) -> pd.DataF
 
 def check_question(question: str) -> None:
     """Refuse a question that no downstream task asks; a misspelt one would never be used."""
-    if question not in DOWNSTREAM_TASKS:
-        raise SchemaMismatch(
-            f"no downstream task asks {question!r}; they ask {sorted(DOWNSTREAM_TASKS)}"
-        )
+    asked = {question_of(task()) for task in DOWNSTREAM_TASKS.values()} - {""}
+    if question not in asked:
+        raise SchemaMismatch(f"no downstream task asks {question!r}; they ask {sorted(asked)}")

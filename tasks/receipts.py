@@ -5,14 +5,17 @@ commit is made, so that neither memory nor a killed run loses them; the `Receipt
 them all and holds the ones that a person should see.
 """
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from tasks.references import Receipt, UnitReceipt
+from tasks.references import Outcome, Receipt, UnitReceipt
 from tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 def new_log(settings: Settings, survey: str) -> str:
@@ -24,7 +27,7 @@ def new_log(settings: Settings, survey: str) -> str:
 
 def append_units(log: str, units: Iterable[UnitReceipt]) -> None:
     """Add units to a log, and wait until the disk has them."""
-    lines = "".join(unit.model_dump_json() + "\n" for unit in units)
+    lines = "".join(_line(unit) for unit in units)
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as handle:
@@ -50,3 +53,17 @@ def read_units(log: str) -> Iterator[UnitReceipt]:
 def close_log(log: str, survey: str, snapshot_id: str, tag: str = "") -> Receipt:
     """Return the receipt of a run from its log."""
     return Receipt.of(survey, snapshot_id, read_units(log), tag=tag, log=log)
+
+
+def _line(unit: UnitReceipt) -> str:
+    """Return a unit as a line of the log of receipts, and tell the log of the process about it."""
+    logger.log(
+        logging.DEBUG if unit.outcome is Outcome.ALREADY_PRESENT else logging.INFO,
+        "%s %s, %d objects%s",
+        unit.name,
+        unit.outcome.value,
+        unit.objects,
+        f": {unit.message}" if unit.message else "",
+        extra={"brick": unit.name, "outcome": unit.outcome.value, "objects": unit.objects},
+    )
+    return unit.model_dump_json() + "\n"

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -63,24 +63,37 @@ class ModelRef(Reference):
 
 
 class DatasetRef(Reference):
-    """Labels, objects and splits of a training or a test, frozen.
+    """Objects, answers and splits of a training or a test, frozen.
 
-    `labels_as_of` (ISO 8601, UTC) is the time up to which rows of the label ledger count; with the
-    snapshot and the split rule it fixes the data set for good. `counts` are objects by split and
-    class, as `{"train": {"spiral": 120}}`.
+    `options` are those of the downstream task, which may decide what an answer is. Votes come from
+    the label ledger: `question`, `classes`, and `labels_as_of` (ISO 8601, UTC), the time up to
+    which its rows count; without votes these are empty, and the snapshot holds the answers.
+    `counts` are objects by split and class, as `{"train": {"spiral": 120}}`, or by split alone, as
+    `{"train": {"objects": 120}}`; `left_out` counts the others by reason. `test_record` is the
+    file of the frozen test split (`tasks.frozen_tests`), `test_digest` that of the ids in it.
     """
 
+    downstream: str
     snapshot: SnapshotRef
-    labels_path: str
-    question: str
-    classes: tuple[str, ...]
-    labels_as_of: str
-    labels_digest: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    labels_path: str = ""
+    question: str = ""
+    classes: tuple[str, ...] = ()
+    labels_as_of: str = ""
+    labels_digest: str = ""
     healpix_order: int
     fractions: tuple[float, float, float]
     salt: str
-    split_digest: str
-    counts: dict[str, dict[str, int]]
+    border_arcsec: float
+    split_digest: str = ""
+    counts: dict[str, dict[str, int]] = Field(default_factory=dict)
+    left_out: dict[str, int] = Field(default_factory=dict)
+    test_record: str = ""
+    test_digest: str = ""
+
+    def totals(self) -> dict[str, int]:
+        """Return the number of objects of each split."""
+        return {split: sum(found.values()) for split, found in self.counts.items()}
 
 
 class CatalogueRef(Reference):
@@ -191,7 +204,9 @@ class Interval(Reference):
 class Evaluation(Reference):
     """How a model does on one frozen test split.
 
-    `confusion[i][j]` counts objects of class `classes[i]` that were given `classes[j]`. `slices`
+    `test_objects` of those in the split were measured: all, or, where answers are images, those
+    that `tasks.datasets` draws. `confusion[i][j]` counts objects of class `classes[i]` that were
+    given `classes[j]`, empty for tasks without classes. `slices`
     holds the headline metric per slice, as `{"z 17-18": {"n": 40, "balanced_accuracy": 0.8}}`.
     `baselines` are the headline metric of simpler methods on the same split. `worst` are object
     ids of the most confident errors.

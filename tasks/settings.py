@@ -4,6 +4,7 @@ What an algorithm is stands beside it in a frozen dataclass; what a run does sta
 `flows/parameters.py`. Only places, addresses and sizes of this machine belong here.
 """
 
+import getpass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,10 @@ class Settings(BaseSettings):
     )
     tracking_uri: str = Field(
         default="", description="MLflow tracking URI; empty: SQLite in <home>"
+    )
+    user: str = Field(
+        default_factory=getpass.getuser,
+        description="who has models trained here: recorded with each, for the gate's rules",
     )
     mlflow_url: str = Field(
         default="", description="where people find MLflow's pages, for links; set by `brickyard up`"

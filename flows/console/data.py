@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from flows.console import labels
 from flows.console.ingest_options import (
     Again,
     Bands,
@@ -44,7 +45,7 @@ def register(app: typer.Typer) -> None:
     app.command()(synthetic)
     app.command()(ingest)
     app.command("ingest-images")(ingest_images)
-    app.command()(labels)
+    labels.register(app)
 
 
 @fail_on_errors
@@ -140,27 +141,3 @@ def ingest_images(
     show_receipt(result)
     if receipt:
         write_receipt(result, receipt)
-
-
-@fail_on_errors
-def labels(
-    tables: Annotated[
-        list[Path], typer.Argument(help="CSV, Parquet or FITS with brickid, objid and votes.")
-    ],
-    survey: Annotated[str, typer.Option(help="Survey the objects are in.")] = "dr10/south",
-    question: Annotated[str, typer.Option(help="Downstream task that asks.")] = "morphology",
-    annotator: Annotated[str, typer.Option(help="Who answered (recorded).")] = "imported",
-) -> None:
-    """Append tables of votes or answers to the label ledger; again changes nothing."""
-    from tasks.labels import import_labels
-    from tasks.settings import load_settings
-    from tasks.snapshots import find_snapshot
-
-    settings = load_settings()
-    snapshot = find_snapshot(settings, survey, None)
-    paths = [str(table) for table in tables]
-    found = import_labels.fn(settings, snapshot, paths, question, annotator)
-    console.print(
-        f"{found.written} written, {found.corrected} corrected, {found.already_present} already "
-        f"present, {found.unknown} about objects that are not in {survey}"
-    )

@@ -16,7 +16,7 @@ from flows.console.trace import lineage
 from flows.services import configure_environment, prefect_server
 
 if TYPE_CHECKING:
-    from flows.survey_cycle import CycleResult
+    from flows.training_cycle import CycleResult
     from tasks.answers import WaitingPromotion
 
 DECISION_SECONDS = 24 * 3600
@@ -62,14 +62,14 @@ def _run(folder: Path) -> "CycleResult":
         watch_for_decision,
         write_release,
     )
-    from flows.survey_cycle import CycleTraining, run_survey_cycle
+    from flows.training_cycle import CycleTraining, run_training_cycle
 
     config = DEMO_RELEASE
     _say(2, f"rendering {config.count} pretend bricks in the Legacy Surveys' file layout")
     tables = write_release(folder / "release")
     _say(3, "bricks → cutouts → encoder → embeddings → candidate → decision → catalogue")
     with progress_bars(), watch_for_decision(lambda item: _hold(folder, item)):
-        return run_survey_cycle(
+        return run_training_cycle(
             source=str(folder / "release"),
             label_tables=tables,
             training=CycleTraining(
@@ -134,7 +134,7 @@ def _show(folder: Path, result: "CycleResult") -> None:
         return
     catalogue = Path(result.catalogue.path)
     rows, _ = read_catalogue(catalogue.parent)
-    console.print(f"catalogue: {len(rows)} rows in {catalogue}")
+    console.print(f"catalogue: {len(rows)} rows in {catalogue.parent}")
     sheet = surest_sheet(result.catalogue, folder / "surest.png")
     console.print(f"the surest objects of each class: {sheet}")
     object_id = str(rows.sort_values("p_spiral", ascending=False)["object_id"].iloc[0])

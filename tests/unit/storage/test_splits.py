@@ -1,10 +1,23 @@
 """Splits depend on position and configuration only."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from storage.errors import SchemaMismatch
-from storage.splits import SPLIT_NAMES, SplitConfig, assign_splits, sky_cells, split_digest
+from storage.splits import (
+    BORDER,
+    SPLIT_NAMES,
+    SplitConfig,
+    assign_splits,
+    sky_cells,
+    split_digest,
+)
 
 
 @pytest.fixture
@@ -34,7 +47,7 @@ def test_no_cell_is_in_two_splits(sky):
     cells = sky_cells(ra, dec, config.healpix_order)
     assert len(np.unique(cells)) > 500
     for cell in np.unique(cells):
-        assert len(np.unique(splits[cells == cell])) == 1
+        assert len(np.unique(splits[(cells == cell) & (splits != BORDER)])) <= 1
 
 
 def test_the_id_does_not_count_where_there_is_a_position(sky):
@@ -76,8 +89,42 @@ def test_salt_and_digest(sky):
     assert split_digest(ids, moved, config) != digest
 
 
+@given(seed=st.integers(0, 2**32 - 1), apart=st.floats(0.0, 1.0), polar=st.booleans())
+@settings(max_examples=12, deadline=None)
+def test_no_twin_is_in_another_split(seed, apart, polar):
+    rng = np.random.default_rng(seed)
+    ra, dec = rng.uniform(0, 360, 1500), np.degrees(np.arcsin(rng.uniform(-1, 1, 1500)))
+    if polar:  # where cells are distorted most, and where RA means little
+        dec = np.sign(dec) * (90 - rng.uniform(0, 0.05, 1500))
+    here = SkyCoord(ra, dec, unit="deg")
+    there = here.directional_offset_by(rng.uniform(0, 360, 1500) * u.deg, apart * u.arcsec)
+    # Cells of 13 arcsec, so that hundreds of the pairs have a border between them.
+    config, ids = SplitConfig(healpix_order=14), [str(number) for number in range(1500)]
+    one = assign_splits(ra, dec, ids, config)
+    other = assign_splits(there.ra.deg, there.dec.deg, ids, config)
+    placed = (one != BORDER) & (other != BORDER)
+    assert (one[placed] == other[placed]).all()
+
+
+def test_the_border_takes_nothing_from_the_test_split_and_little_from_the_others(sky):
+    ra, dec, ids = sky
+    config = SplitConfig(healpix_order=13)
+    whole = assign_splits(ra, dec, ids, replace(config, border_arcsec=0.0))
+    kept = assign_splits(ra, dec, ids, config)
+    assert (kept[whole == "test"] == "test").all()
+    assert set(kept[kept != whole]) == {BORDER}
+    assert 0 < (kept == BORDER).mean() < 0.15  # of cells of 26 arcsec
+
+
 @pytest.mark.parametrize(
-    "bad", [{"train": 0.9}, {"train": -0.1, "val": 0.9}, {"healpix_order": 30}]
+    "bad",
+    [
+        {"train": 0.9},
+        {"train": -0.1, "val": 0.9},
+        {"healpix_order": 30},
+        {"border_arcsec": -1.0},
+        {"healpix_order": 16},  # cells of 3.2 arcsec would be all border
+    ],
 )
 def test_impossible_configurations_are_refused(bad):
     with pytest.raises(SchemaMismatch):

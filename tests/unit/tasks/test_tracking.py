@@ -2,6 +2,7 @@ import json
 from dataclasses import dataclass, field
 
 import pytest
+from mlflow import MlflowClient
 from pydantic import BaseModel
 
 from tasks import tracking as registry
@@ -28,18 +29,51 @@ def test_run_keeps_params_metrics_tags_dataset_and_artifacts(tracking, tmp_path)
     ) as run:
         for epoch, loss in enumerate((2.0, 1.0), start=1):
             run.log_metrics({"loss": loss}, step=epoch)
-        run.log_dataset("votes", "d" * 64, source="store/survey", context="training")
+        run.log_dataset("votes", "d" * 64, source={"survey": "s"}, context="training")
         run.log_json("history.json", [{"loss": 1.0}])
         run.log_artifacts(tmp_path / "pictures", "pictures")
     found = registry.read_run(tracking, run.run_id)
     assert (found.name, found.status) == ("first", "FINISHED")
     assert found.params["p149"] == "149"
     assert len(found.params["long"]) == registry.TEXT_LIMIT
-    assert found.metrics == {"loss": 1.0}
+    assert found.metrics["loss"] == 1.0
+    assert {"cpu_seconds", "wall_seconds", "peak_memory_gib"} <= set(found.metrics)
+    assert found.metrics["system/system_memory_usage_megabytes"] > 0
+    ran_on = json.loads(registry.read_artifact(tracking, run.run_id, "environment.json"))
+    assert {"torch", "mlflow", "numpy"} <= set(ran_on["packages"])
     assert found.tags["survey"] == "dr10/south"
     assert found.tags["dataset.training.digest"] == "d" * 64
     assert json.loads(registry.read_artifact(tracking, run.run_id, "history.json"))[0]["loss"] == 1
     assert list(tracking.artifact_path.glob("finetune/*/artifacts/pictures/a.png"))
+
+
+def test_a_data_set_is_an_input_that_mlflow_can_give_back(tracking):
+    with registry.start_run(tracking, experiment="finetune", run_name="r") as run:
+        run.log_dataset(
+            "votes",
+            "d" * 64,
+            source={"survey": "dr10/south", "snapshot_id": "S"},
+            context="training",
+            profile={"train": 3},
+        )
+    client = MlflowClient(tracking.mlflow_uri)
+    [found] = client.get_run(run.run_id).inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest) == ("votes", "d" * 36)
+    assert json.loads(found.dataset.source)["snapshot_id"] == "S"
+    assert json.loads(found.dataset.profile) == {"train": 3}
+    assert [tag.value for tag in found.tags] == ["training"]
+
+
+def test_a_tag_of_a_version_is_found_in_a_search_of_runs(tracking):
+    model = registered(tracking, "a" * 64)
+    registry.tag_version(tracking, model, {"decision": "approved"})
+    [run] = registry.find_runs(tracking, "finetune", {"decision": "approved"})
+    assert run.run_id == model.run_id
+    assert run.tags["model_version"] == "morphology 1"
+    assert registry.registered_models(tracking) == ["morphology"]
+    MlflowClient(tracking.mlflow_uri).delete_run(model.run_id)
+    registry.tag_version(tracking, model, {"decision": "rejected"})
+    assert registry.version_tags(tracking, model)["decision"] == "rejected"
 
 
 def test_run_that_fails_is_marked_so_and_the_error_passes(tracking):
