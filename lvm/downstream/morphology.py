@@ -58,7 +58,7 @@ class QuestionConfig(TaskConfig):
     hidden: int = 0
     dropout: float = 0.0
     loss: str = "cross_entropy"
-    target_accuracy: float = 0.9  # what a validation split of 150 objects can prove
+    target_accuracy: float = 0.9  # a few hundred objects can seldom prove more
     credible_level: float = 0.9
 
     def __post_init__(self) -> None:
