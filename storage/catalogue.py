@@ -95,10 +95,10 @@ def read_bricks(
     """
     chosen = [("brickname", "in", list(bricknames))]
     # A file of one name is no partitioned folder, whatever its path looks like.
-    table = pq.read_table(
-        _existing(folder), columns=list(columns), filters=chosen, partitioning=None
-    )
-    return table.to_pandas()
+    path = _existing(folder)
+    table = pq.read_table(path, columns=list(columns), filters=chosen, partitioning=None)
+    rows: pd.DataFrame = table.to_pandas()
+    return rows
 
 
 def read_metadata(folder: str | Path) -> dict[str, Any]:

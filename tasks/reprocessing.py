@@ -146,11 +146,11 @@ def encoders_of(
     """Return the encoders to embed with, and which are lost: embeddings then stay as they are."""
     digests = {tracking.version_tags(settings, one).get("encoder_digest", "") for one in champions}
     found, notes = [], []
-    for wanted in [name] if name else sorted(digests - {""}):
+    for wanted in [name] if name else sorted(digest[:16] for digest in digests - {""}):
         try:
             found.append(find_encoder(settings, wanted))
         except NoEncoder as error:
-            notes.append(f"nothing is embedded by {wanted[:16]}: {error}")
+            notes.append(f"nothing is embedded by {wanted}: {error}")
     return tuple(found), tuple(notes)
 
 

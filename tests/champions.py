@@ -4,16 +4,17 @@ import tempfile
 from pathlib import Path
 
 from lvm.downstream import DownstreamModel, create_task
+from lvm.encoder import Encoder
 from lvm.testing import TinyEncoder
 from tasks import tracking as registry
 from tasks.references import ModelRef
 from tasks.settings import Settings
 
 
-def make_champion(settings: Settings, seed: int = 0, downstream: str = "morphology") -> ModelRef:
+def make_champion(settings: Settings, seed: int = 0, encoder: Encoder | None = None) -> ModelRef:
     """Register a model with a random head of its own and make it champion by hand."""
-    encoder = TinyEncoder()
-    model = DownstreamModel(create_task(downstream), encoder, seed=seed)
+    downstream = "morphology"
+    model = DownstreamModel(create_task(downstream), encoder or TinyEncoder(), seed=seed)
     with (
         tempfile.TemporaryDirectory() as folder,
         registry.start_run(settings, experiment="finetune", run_name="r") as run,

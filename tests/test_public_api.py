@@ -23,6 +23,8 @@ PUBLIC = {
     "flows.promote": ("promote_model",),
     "flows.predict": ("publish_catalogue",),
     "flows.survey_cycle": ("run_survey_cycle",),
+    "flows.training_cycle": ("run_training_cycle",),
+    "flows.label_round": ("run_label_round",),
 }
 
 

@@ -45,7 +45,7 @@ def test_every_picture_and_link_exists(path):
 
 def test_every_deployment_names_a_flow_that_exists():
     deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
-    assert len(deployments) == 12
+    assert len(deployments) == 17
     for deployment in deployments:
         path, _, function = deployment["entrypoint"].partition(":")
         assert f"\ndef {function}(" in (REPOSITORY / path).read_text()

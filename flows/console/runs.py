@@ -1,13 +1,15 @@
 """Sub-command `runs`: every registered model in one table."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from flows.console.terminal import console, fail_on_errors
-from tasks.model_story import ModelStory
+
+if TYPE_CHECKING:
+    from tasks.model_story import ModelStory
 
 SHORT = 8  # digits of a digest that people tell apart
 
@@ -27,7 +29,7 @@ def runs(
     ] = None,
 ) -> None:
     """Show every registered model: what it reaches, what made it, its cost, the decision."""
-    from tasks.model_story import model_stories
+    from tasks.model_story import ModelStory, model_stories
     from tasks.settings import load_settings
 
     settings = load_settings()
@@ -44,7 +46,7 @@ def runs(
     console.print(stories_table(stories))
 
 
-def stories_table(stories: list[ModelStory]) -> Table:
+def stories_table(stories: "list[ModelStory]") -> Table:
     """Return the table that people read; digests are cut short."""
     table = Table(title="registered models, newest first", title_justify="left")
     for heading in ("model", "alias"):
@@ -68,7 +70,7 @@ def stories_table(stories: list[ModelStory]) -> Table:
     return table
 
 
-def _measure(story: ModelStory) -> str:
+def _measure(story: "ModelStory") -> str:
     if story.value is None:
         return "not measured"
     value = story.value

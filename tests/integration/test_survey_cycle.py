@@ -22,7 +22,7 @@ from tasks.releases import list_releases, read_release, verify_release
 from tasks.roles import LOCAL
 from tasks.settings import Settings
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 SURVEY = "dr10/south"
 LOOSE = ReleaseLimits(class_shift=1.0, removed=1.0, flipped=1.0, drift=1e9)
 STRICT = ReleaseLimits(class_shift=1.0, removed=1.0, flipped=0.0, drift=1e9)
@@ -53,7 +53,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster):
 def run(settings: Settings, release: SyntheticRelease, tmp_path: Path):
     """Return a function that runs a cycle over the first so many bricks of the release."""
 
-    def cycle(bricks: int, limits: ReleaseLimits = LOOSE, seconds: int = 60) -> CycleResult:
+    def cycle(bricks: int, limits: ReleaseLimits = LOOSE, seconds: int = 300) -> CycleResult:
         listed = tmp_path / "bricks.txt"
         listed.write_text("\n".join(release.bricknames[:bricks]) + "\n")
         config = CycleConfig(
@@ -68,10 +68,10 @@ def run(settings: Settings, release: SyntheticRelease, tmp_path: Path):
 
 
 def decide_when_asked(settings: Settings, approve: bool) -> threading.Thread:
-    """Decide on the first release that waits within a minute, from another thread."""
+    """Decide on the first release that waits within five minutes, from another thread."""
 
     def decide() -> None:
-        for _ in range(600):
+        for _ in range(3000):
             for case, _ in waiting_cases(settings):
                 decide_release(settings, LOCAL, "test", case.tag, (approve, "of a test"))
                 return
