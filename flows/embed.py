@@ -7,13 +7,14 @@ from tasks.bricks import partitions
 from tasks.cluster import open_cluster
 from tasks.embedding import EmbedRun, close_embedding, embed_partition, plan_embedding
 from tasks.events import tell_embedded
+from tasks.open_lineage import HOOKS
 from tasks.receipts import new_log
 from tasks.references import EmbeddingsRef, EncoderRef, Receipt
 from tasks.settings import load_settings
 from tasks.snapshots import find_snapshot
 
 
-@flow(name="embed-survey")
+@flow(name="embed-survey", **HOOKS)
 def embed_survey(
     survey: str,
     encoder: EncoderRef,

@@ -6,12 +6,13 @@ from flows.parameters import DownstreamConfig, SplitConfig
 from tasks.datasets import freeze_dataset
 from tasks.evaluation import evaluate_model
 from tasks.finetuning import fit_candidate
+from tasks.open_lineage import HOOKS
 from tasks.references import EmbeddingsRef, EncoderRef, Evaluation
 from tasks.settings import load_settings
 from tasks.snapshots import find_snapshot
 
 
-@flow(name="finetune-downstream")
+@flow(name="finetune-downstream", **HOOKS)
 def finetune_downstream(
     downstream: str,
     encoder: EncoderRef,

@@ -10,6 +10,7 @@ from tasks.cluster import open_cluster
 from tasks.image_source import ImageSource
 from tasks.ingest_request import IngestRequest
 from tasks.labels import import_image_labels
+from tasks.open_lineage import HOOKS
 from tasks.receipts import new_log
 from tasks.references import Receipt
 from tasks.settings import load_settings
@@ -17,7 +18,7 @@ from tasks.snapshots import find_snapshot
 from tasks.withdrawal import Withdrawal, withdraw
 
 
-@flow(name="ingest-bricks")
+@flow(name="ingest-bricks", **HOOKS)
 def ingest_bricks(
     source: str,
     release: str = "dr10",
@@ -60,7 +61,7 @@ def ingest_bricks(
         return close_ingest(request, run.tag)
 
 
-@flow(name="ingest-images")
+@flow(name="ingest-images", **HOOKS)
 def ingest_images(
     folder: str,
     name: str,

@@ -4,6 +4,7 @@ from prefect import flow
 
 from tasks.bricks import partitions
 from tasks.cluster import open_cluster
+from tasks.open_lineage import HOOKS
 from tasks.prediction import find_champion, plan_prediction, predict_partition
 from tasks.publication import examine, propose, publish
 from tasks.references import CatalogueRef, ModelRef, SnapshotRef
@@ -13,7 +14,7 @@ from tasks.snapshots import find_snapshot
 BRICKS_PER_TASK = 1024
 
 
-@flow(name="publish-catalogue")
+@flow(name="publish-catalogue", **HOOKS)
 def publish_catalogue(downstream: str, survey: str, snapshot_id: str | None = None) -> CatalogueRef:
     """Apply the approved model of a downstream task to every object of a survey, and publish.
 

@@ -3,13 +3,14 @@
 from prefect import flow
 
 from flows.parameters import PretrainConfig
+from tasks.open_lineage import HOOKS
 from tasks.pretraining import assist_pretraining, assists, pretrain_on_snapshot
 from tasks.references import EncoderRef
 from tasks.settings import load_settings
 from tasks.snapshots import find_snapshot
 
 
-@flow(name="pretrain-encoder")
+@flow(name="pretrain-encoder", **HOOKS)
 def pretrain_encoder(
     survey: str, config: PretrainConfig | None = None, snapshot_id: str | None = None
 ) -> EncoderRef:

@@ -11,6 +11,7 @@ from prefect import Task, flow
 
 from tasks.evidence import open_case
 from tasks.holds import Hold, ask_until_valid, once
+from tasks.open_lineage import HOOKS
 from tasks.promotion import PromotionOutcome, PromotionStatus, fits, nominate, settle
 from tasks.references import EvidencePacket, ModelRef, Reference
 from tasks.settings import load_settings
@@ -28,7 +29,7 @@ class PromotionRequest(Reference):
     timeout_seconds: int = WEEK_SECONDS
 
 
-@flow(name="promote", flow_run_name="promote {downstream}")
+@flow(name="promote", flow_run_name="promote {downstream}", **HOOKS)
 def promote_model(
     downstream: str,
     challenger: ModelRef | None = None,

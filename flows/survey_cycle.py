@@ -16,6 +16,7 @@ from storage.catalogue_export import FORMATS
 from tasks.drift import measure_drift
 from tasks.embedded import NothingEmbedded
 from tasks.encoders import NotEmbedded
+from tasks.open_lineage import HOOKS
 from tasks.publication import examine, propose, publish
 from tasks.references import CatalogueRef, EncoderRef, ModelRef, Receipt, Reference
 from tasks.release_decisions import Hold, ReleaseRefused, open_case, wait_for_decision
@@ -73,7 +74,7 @@ class CycleResult(Reference):
     refused: tuple[str, ...]
 
 
-@flow(name="survey-cycle", flow_run_name="cycle of {survey}")
+@flow(name="survey-cycle", flow_run_name="cycle of {survey}", **HOOKS)
 def run_survey_cycle(
     source: str = "",
     survey: str = "dr10/south",

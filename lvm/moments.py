@@ -68,7 +68,7 @@ def _windows(side: int, reduction: int) -> torch.Tensor:
     # The object is on pixel side // 2 of the input; a cell stands for `reduction` pixels.
     along = (cells + 0.5) * reduction - 0.5 - side // 2
     y, x = torch.meshgrid(along, along, indexing="ij")
-    found = []
+    found: list[torch.Tensor] = []
     for sigma in INPUT_WINDOWS if reduction == 1 else (float(reduction), 2.0 * reduction):
         if found and sigma > LARGEST_WINDOW * side:
             break

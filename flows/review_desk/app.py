@@ -22,6 +22,7 @@ from flows.review_desk import (
     label,
     lineage,
     look,
+    metrics,
     rounds,
 )
 from flows.review_desk.access import SecurityHeaders
@@ -37,6 +38,7 @@ ROUTES = [
     Route("/login", accounts.log_in, methods=["POST"]),
     Route("/logout", accounts.log_out, methods=["POST"]),
     Route("/help", home.help_page),
+    Route("/metrics", metrics.metrics),
     Route("/picture/{survey:path}/{object_id}", look.picture),
     Route("/label", label.choose),
     Route("/label/{number:int}", label.one),

@@ -21,6 +21,7 @@ from tasks.desk_pages import (
 from tasks.desk_pages_explore import is_embedded
 from tasks.desk_pages_label import repair_queue
 from tasks.label_queue import LabelQueue, open_queue
+from tasks.metrics_endpoint import CollectorRegistry, registry_of
 from tasks.pictures import PictureMaker
 from tasks.settings import Settings
 from tasks.snapshots import SurveySummary
@@ -41,6 +42,7 @@ class Desk:
     surveys: Kept[list[SurveySummary]]
     champions: Kept[list[ChampionSummary]]
     findings: Kept[tuple[Disagreement, ...]]
+    figures: CollectorRegistry
     promotions: Callable[[], tuple[list[WaitingPromotion], str]] = find_promotions
     local: LocalSessions = field(default_factory=LocalSessions)
     work: SlowWork = field(default_factory=SlowWork)
@@ -78,6 +80,7 @@ def open_desk(settings: Settings) -> Desk:
         surveys=surveys,
         champions=Kept(lambda: champions_of(settings, surveys.get())),
         findings=Kept(lambda: find_disagreements(settings)),
+        figures=registry_of(settings),
     )
 
 
