@@ -30,7 +30,7 @@ from tasks.references import Receipt
 from tasks.settings import Settings
 from tasks.snapshots import tidy_store
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)  # a busy machine takes many times as long
 SURVEY = "dr10/south"
 BRICKS = 12
 OBJECTS = 3 * BRICKS

@@ -19,6 +19,7 @@ from tasks.settings import Settings
 
 
 def figures(text: str) -> dict[tuple[str, ...], float]:
+    """Return samples by name and values of their labels, in the order of the labels' names."""
     return {
         (sample.name.removeprefix("brickyard_"), *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -59,13 +60,13 @@ def test_figures_are_those_of_store_receipts_queue_and_ledger(settings):
     append_labels(settings.labels_path, labels)
 
     found = figures(metrics_text(registry_of(settings)).decode())
-    assert found["bricks", SURVEY, "written"] == 2
+    assert found["bricks", "written", SURVEY] == 2
     assert found["objects", SURVEY] == 5
-    assert found["units_total", SURVEY, "written"] == 1
-    assert found["units_total", SURVEY, "failed"] == 1
+    assert found["units_total", "written", SURVEY] == 1
+    assert found["units_total", "failed", SURVEY] == 1
     assert found["unit_objects_total", SURVEY] == 3
-    assert found["objects_to_label", SURVEY, "morphology"] == 2
-    assert found["labels_total", SURVEY, "morphology"] == 2
+    assert found["objects_to_label", "morphology", SURVEY] == 2
+    assert found["labels_total", "morphology", SURVEY] == 2
 
 
 def test_a_log_is_read_once_and_a_line_that_is_not_whole_waits(settings):
