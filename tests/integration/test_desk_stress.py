@@ -25,7 +25,7 @@ CLIENTS, EACH, FORM = 20, 100, 5
 ALL = CLIENTS * EACH
 KILL_AFTER = ALL // 3
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 class Desk:

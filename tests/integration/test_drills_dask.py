@@ -27,7 +27,7 @@ from tasks.cluster import SchedulerUnreachable
 from tasks.embedding import EmbedRun, close_embedding, embed_partition, plan_embedding
 from tasks.references import EncoderRef, Receipt, SnapshotRef
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TESTS = Path(__file__).resolve().parents[1]
 COUNTS = {f"b{number}": 40 for number in range(1, 7)}
 FORWARD = ForwardConfig(batch_size=8, device="cpu", precision="float32")

@@ -127,7 +127,7 @@ def foreign_commands() -> list[tuple[str, ...]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", foreign_commands(), ids=" ".join)
 def test_other_programs_have_the_options_that_we_give_them(case):
     name, options = case[: case.index("|")], case[case.index("|") + 1 :]
