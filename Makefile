@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 ONLY   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check bench docs lock clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/' | sort
@@ -32,6 +32,9 @@ check: $(READY)  ## lint, format, types, layers
 
 bench: $(READY)  ## benchmarks that two cores can carry; ONLY=loader for one group
 	$(BIN)/python -m pytest tests/benchmarks -o addopts="--strict-markers -ra" -o timeout=0 $(if $(ONLY),-k $(ONLY))
+
+docs: $(READY)  ## the docs site, in ./site
+	$(BIN)/mkdocs build --strict
 
 lock: $(READY)  ## freeze .venv into requirements.lock
 	$(BIN)/python .ci/lock

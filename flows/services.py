@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.processes import Service, answers, free_port, running
+from tasks.logs import logging_environment
 
 SERVER_RECORD = "prefect-server.json"  # in the home folder: other terminals find the server by it
 # What the embedded default wants of the libraries it starts, unless the user has set it.
@@ -41,7 +42,7 @@ def configure_environment(home: Path, *, verbose: bool = False) -> None:
     os.environ["BRICKYARD_HOME"] = str(home.resolve())
     os.environ.setdefault("PREFECT_HOME", str(prefect_home))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
-    for name, value in DEFAULTS.items():
+    for name, value in (DEFAULTS | logging_environment()).items():
         os.environ.setdefault(name, value)
     api_url = running_server(home)
     if api_url:

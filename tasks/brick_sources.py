@@ -206,7 +206,8 @@ def open_bricks(
     """
     release, region = survey
     if "://" not in source or source.startswith("file://"):
-        return BrickSource(urlparse(source).path if "://" in source else source, region, config)
+        folder = Path(urlparse(source).path if "://" in source else source)
+        return BrickSource(str(folder.absolute()), region, config)  # workers have other folders
     tree = ReleaseTree(source, release, region, fetch or FetchConfig())
     return RemoteBrickSource(tree, str(settings.staging_path / release), config)
 
