@@ -134,7 +134,7 @@ def test_a_release_that_passes_a_limit_waits_for_a_person(settings: Settings, ru
 def test_the_commands_show_releases_and_differences(settings: Settings, run, tmp_path):
     names = [release.tag for release in list_releases(settings)]
     home = ["--home", str(settings.home)]
-    runner = CliRunner()
+    runner = CliRunner(env={"COLUMNS": "200"})
     listed = runner.invoke(app, [*home, "releases"], env={"COLUMNS": "200"})
     assert all(name in listed.output for name in names)
     page = tmp_path / "d.html"
