@@ -1,10 +1,35 @@
 """Fixtures that all tests share. Only what more than one folder of tests needs stands here."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+# The console takes its width when it is first imported: tables are as wide in every process of a
+# parallel run, however long the paths in them are.
+os.environ["COLUMNS"] = "200"
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Put the environment back: the `brickyard` command sets where things are for its process."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: two would only wait for each other at the size of a test."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

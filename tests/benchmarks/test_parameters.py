@@ -29,6 +29,7 @@ from storage.cutouts import CutoutConfig
 from storage.synthetic import SyntheticConfig, write_synthetic_release
 from storage.synthetic.truth import STAR, read_truth
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FULL = os.environ.get("BRICKYARD_PARAMETERS_SIZE", "quick") == "full"
 # Many small bricks rather than a few large ones: intervals that were calibrated on three seeings
 # hold for those three.
@@ -73,15 +74,6 @@ class Galaxies:
             ]
 
         return factory
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Measure in one thread: two would only wait for each other at this size."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from figures import Figure, record
 from PIL import Image
 
@@ -28,6 +27,7 @@ from storage.synthetic import SyntheticConfig, write_synthetic_release
 from storage.synthetic.config import MORPHOLOGY_CLASSES
 from storage.synthetic.truth import read_truth
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
 SEEDS = (0, 1, 2)
 EPOCHS = int(os.environ.get("BRICKYARD_PROBE_EPOCHS", "20"))
@@ -63,15 +63,6 @@ class Cutouts:
         count = len(self.classes)
         parts = ({k: v[at : at + 16] for k, v in self.batch.items()} for at in range(0, count, 16))
         return np.concatenate([vectors for _, vectors in embed(encoder, parts)])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Measure in one thread: two would only wait for each other at this size."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def read_sky(root, config):

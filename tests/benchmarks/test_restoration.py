@@ -31,6 +31,7 @@ from lvm.training import TrainConfig, fit
 from lvm.unet import UNetModel
 from lvm.weights import shipped_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 REAL = REPOSITORY.parent / "shared" / "real"
 QUICK_STEPS = 150
 STEPS = int(os.environ.get("BRICKYARD_RESTORATION_STEPS", str(QUICK_STEPS)))
@@ -52,15 +53,6 @@ class Answers:
 
     measures: dict[str, float]
     seconds: float
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Measure in one thread: two would only wait for each other at this size."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

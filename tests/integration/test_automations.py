@@ -81,6 +81,7 @@ def server(tmp_path_factory) -> Iterator[str]:
             )
             with running(worker), temporary_settings({PREFECT_API_URL: url}):
                 wait_for(lambda: len(deployments()) == 2, "the deployments")
+                EventsWorker.drain_all()  # one of an earlier test tells another server
                 yield url
                 EventsWorker.drain_all()
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from small_disk import small_disk
 from tiny_bricks import TinyBrick
 
 from flows.ingest import ingest_bricks
@@ -184,16 +185,7 @@ def test_a_full_disk_is_an_error_that_says_so_and_the_next_run_ends_the_work(
     release, undisturbed, home, tmp_path, monkeypatch
 ):
     disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mount.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mount.stderr.strip()}")
-    try:
+    with small_disk(disk, "600k"):
         monkeypatch.setenv("BRICKYARD_STORE", str(disk / "store"))
         with pytest.raises(RepositoryFull, match="Free space"):
             ingest(release)
@@ -205,8 +197,6 @@ def test_a_full_disk_is_an_error_that_says_so_and_the_next_run_ends_the_work(
         assert receipt.counts["already_present"] * 3 == before
         repository = open_repository(disk / "store" / "survey")
         assert content_digest_of(read_session(repository), SURVEY) == undisturbed
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_of_two_ingests_at_once_the_second_is_refused_and_loses_nothing(

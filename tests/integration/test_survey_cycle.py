@@ -134,8 +134,8 @@ def test_a_release_that_passes_a_limit_waits_for_a_person(settings: Settings, ru
 def test_the_commands_show_releases_and_differences(settings: Settings, run, tmp_path):
     names = [release.tag for release in list_releases(settings)]
     home = ["--home", str(settings.home)]
-    runner = CliRunner(env={"COLUMNS": "200"})
-    listed = runner.invoke(app, [*home, "releases"], env={"COLUMNS": "200"})
+    runner = CliRunner()
+    listed = runner.invoke(app, [*home, "releases"])
     assert all(name in listed.output for name in names)
     page = tmp_path / "d.html"
     shown = runner.invoke(app, [*home, "diff", names[0], names[1], "--html", str(page)])
@@ -144,7 +144,7 @@ def test_the_commands_show_releases_and_differences(settings: Settings, run, tmp
     assert "<svg" in page.read_text()
     verified = runner.invoke(app, [*home, "releases", "verify", names[0]])
     assert "as they were published" in verified.output
-    dry = runner.invoke(app, [*home, "cycle", "--dry-run"], env={"COLUMNS": "200"})
+    dry = runner.invoke(app, [*home, "cycle", "--dry-run"])
     assert "nothing to do" in dry.output
     lost = runner.invoke(app, [*home, "diff", names[0], "nothing"])
     assert lost.exit_code == 1

@@ -57,7 +57,7 @@ def run(monkeypatch):
         monkeypatch.setattr(planning, "plan_ingest", plan_ingest)
         monkeypatch.setattr(ingest, "ingest_bricks", ingest_bricks)
         monkeypatch.setattr(plan, "show_receipt", lambda receipt: None)
-        result = CliRunner().invoke(app, [source, *options], env={"COLUMNS": "140"})
+        result = CliRunner().invoke(app, [source, *options])
         return result, seen[0] if seen else None, calls
 
     return command

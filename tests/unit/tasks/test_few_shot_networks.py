@@ -15,15 +15,8 @@ from tasks.few_shot.networks import (
     train_encoder,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = NetworkConfig(name="test_resnet", side=32, steps=2, least_steps=1, epochs=1, batch=16)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_baseline_trains_and_answers_in_probabilities():
