@@ -36,8 +36,10 @@ class FineTuneConfig:
     Parameters
     ----------
     mode : "head" (frozen encoder, cached embeddings) or "full"
-    head : training of the head; its batches are cut from the cached embeddings
+    head : training of a head on cached embeddings, whose batches are cut from them
     head_batch : objects in such a batch
+    cutouts : training of a head that needs cutouts (`takes_embeddings`): there an epoch costs as
+        much as embedding does, and makes more steps
     full : training of the whole, on the caller's batches
     augment : for cutouts, as far as the task's label allows
     """
@@ -47,6 +49,9 @@ class FineTuneConfig:
         default_factory=lambda: TrainConfig(epochs=60, learning_rate=3e-3, weight_decay=0.1)
     )
     head_batch: int = 256
+    cutouts: TrainConfig = field(
+        default_factory=lambda: TrainConfig(epochs=12, learning_rate=2e-3, warmup=0.05)
+    )
     full: TrainConfig = field(
         default_factory=lambda: TrainConfig(epochs=10, learning_rate=5e-4, layer_decay=0.75)
     )
@@ -55,6 +60,10 @@ class FineTuneConfig:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"mode is one of {MODES}, not {self.mode!r}")
+
+    def first(self, task: DownstreamTask) -> TrainConfig:
+        """Return the training of the head of a task."""
+        return self.head if takes_embeddings(task) else self.cutouts
 
 
 class FineTuneResult(NamedTuple):
@@ -83,15 +92,16 @@ def fine_tune(
     checkpoint : resumable state of the training on cutouts (see `training.fit`)
     """
     config = config or FineTuneConfig()
-    model = DownstreamModel(task, encoder, "head", config.augment, seed=config.head.seed)
-    model.to(config.head.device)
+    first = config.first(task)
+    model = DownstreamModel(task, encoder, "head", config.augment, seed=first.seed)
+    model.to(first.device)
     if takes_embeddings(task):
-        cached = embed_labelled(model, batches(0), config.head.device)
+        cached = embed_labelled(model, batches(0), first.device)
         standardise(model, cached["embedding"])
-        factory = minibatches(cached, config.head_batch, config.head.seed)
-        head = fit(model, factory, config.head, callbacks)
+        factory = minibatches(cached, config.head_batch, first.seed)
+        head = fit(model, factory, first, callbacks)
     else:
-        head = fit(model, batches, config.head, callbacks, _beside(checkpoint, "head"))
+        head = fit(model, batches, first, callbacks, _beside(checkpoint, "head"))
     if config.mode == "head":
         return FineTuneResult(model, head, None)
     model.set_mode("full")

@@ -112,8 +112,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on labelled batches, with 95 % intervals.
 
-    They are bootstrap intervals over `draws` resamples; of a task on feature maps, whose answers
-    are images that take long to measure, they come from groups (`_group_intervals`). No object at
+    They are bootstrap intervals over `draws` resamples; of a task with `slow_metrics`, whose
+    answers take long to measure, they come from groups (`_group_intervals`). No object at
     all raises ValueError.
     """
     found = answered(model, batches, device=device, precision=precision)
@@ -122,7 +122,7 @@ def evaluate(
         return measures_of(model, found, chosen)
 
     metrics = model.task.metrics(found.output, found.labels)
-    if model.task.uses != "embedding":
+    if model.task.slow_metrics:
         intervals = _group_intervals(measure, len(found.rows), generator, metrics)
     else:
         intervals = bootstrap_intervals(measure, len(found.rows), generator, draws)

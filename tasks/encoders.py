@@ -45,7 +45,8 @@ def find_encoder(settings: Settings, name: str = "") -> EncoderRef:
     folders = [path.parent for path in settings.encoder_path.glob(f"{name}*/digest")]
     if not folders:
         raise NoEncoder(
-            f"no encoder {name!r} in {settings.encoder_path}: run `brickyard pretrain`, or give "
+            f"no encoder{f' {name!r}' if name else ''} in {settings.encoder_path}: run "
+            "`brickyard pretrain`, or give "
             f"the folder of one, or one of {', '.join(SHIPPED)}"
         )
     newest = max(folders, key=lambda folder: (folder / "digest").stat().st_mtime_ns)

@@ -104,13 +104,17 @@ def fit_candidate(
     ) as run:
         log_dataset(run, dataset, found)
         model = load_encoder(Path(encoder.path))
-        tracked = _Tracker(run, config.fine_tune)
+        epochs = {
+            "head": config.fine_tune.first(objective).epochs,
+            "full": config.fine_tune.full.epochs,
+        }
+        tracked = _Tracker(run, epochs)
         source = _Source(dataset, embeddings, config, takes_embeddings(objective))
         result = fine_tune(
             objective, model, source.batches(train), config.fine_tune, callbacks=[tracked]
         )
         said = calibrate_head(
-            result.model, source.batches(val)(0), device=config.fine_tune.head.device
+            result.model, source.batches(val)(0), device=config.fine_tune.first(objective).device
         )
         run.log_metrics({f"calibration_{name}": value for name, value in said.items()})
         log_training(run, result)
@@ -143,8 +147,8 @@ class _Source:
 class _Tracker:
     """Training callback: epochs of head and encoder training under names of their own."""
 
-    def __init__(self, run: Any, config: FineTuneConfig) -> None:
-        self._run, self._config, self._phase = run, config, "head"
+    def __init__(self, run: Any, epochs: Mapping[str, int]) -> None:
+        self._run, self._epochs, self._phase = run, epochs, "head"
 
     def __call__(self, event: Event) -> None:
         """Log the means of an epoch and report progress."""
@@ -154,8 +158,7 @@ class _Tracker:
             return
         values = {f"{self._phase}_{name}": value for name, value in event.values.items()}
         self._run.log_metrics(values, step=event.epoch)
-        total = getattr(self._config, self._phase).epochs
-        report(f"fine-tuning, {self._phase}", event.epoch, total)
+        report(f"fine-tuning, {self._phase}", event.epoch, self._epochs[self._phase])
 
 
 def load_model(settings: Settings, reference: ModelRef) -> DownstreamModel:

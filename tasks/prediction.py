@@ -190,7 +190,7 @@ def stale_bricks(
 def prediction_folder(settings: Settings, survey: str, model: ModelRef) -> Path:
     """Return the folder of all that one version of a model has predicted of a survey."""
     version = f"v{model.version}-{model.digest[:DIGITS]}"
-    return settings.home.resolve() / "predictions" / survey / model.downstream / version
+    return settings.predictions_path / survey / model.downstream / version
 
 
 def prediction_path(

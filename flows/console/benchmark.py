@@ -59,8 +59,7 @@ def show_cells(cells: "list[Cell]") -> None:
     first = cells[0]
     console.print(
         f"accuracy is F1 at 1 arcsec; {first.measures['required']:.0f} sources of "
-        f"{first.settings['test']} test fields; {first.settings['fields']} training fields, "
-        f"{first.settings['epochs']} passes for each model"
+        f"{first.settings['test']} test fields; {first.settings['fields']} training fields"
     )
     table = Table(title="detection", title_justify="left")
     headings = (
@@ -71,7 +70,7 @@ def show_cells(cells: "list[Cell]") -> None:
         "AP 1 arcsec",
         "AP50",
         "CPU s",
-        "seen",
+        "passes",
     )
     for heading in ("method", "seed", *headings):
         table.add_column(heading, no_wrap=True)
@@ -85,7 +84,7 @@ def show_cells(cells: "list[Cell]") -> None:
             f"{low:.3f}-{high:.3f}",
             *(f"{cell.measures[name]:.3f}" for name in names),
             f"{cell.cpu_seconds:.0f}",
-            str(cell.fields_seen),
+            str(cell.settings["epochs"]),
         )
     console.print(table)
     for name, label in (("magnitude", "magnitude"), ("neighbour", "neighbour [PSF FWHM]")):

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 @fail_on_errors
 def few_shot(
     size: Annotated[
-        str, typer.Option(help="quick (two cores, minutes) or full (a GPU).")
+        str, typer.Option(help="quick (two cores, minutes), hours (two cores) or full (a GPU).")
     ] = "quick",
     seeds: Annotated[int | None, typer.Option(help="Repetitions; default: the size's.")] = None,
     labels: Annotated[

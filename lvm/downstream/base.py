@@ -63,6 +63,8 @@ class DownstreamTask:
     uses : "embedding" (the pooled vector; may come from a cache), "maps" (every stage) or
         "pixels" (the network input, then every stage)
     keeps_label : the augmentations (`augment.KINDS`) that do not change the right answer
+    survey_pixels : needs the survey's own pixels, so an encoder that does not resize
+    slow_metrics : measuring takes too long to be repeated hundreds of times
     config_class : frozen dataclass of its options
     """
 
@@ -71,6 +73,8 @@ class DownstreamTask:
     needs: ClassVar[tuple[str, ...]]
     uses: ClassVar[str] = "embedding"
     keeps_label: ClassVar[tuple[str, ...]] = KINDS
+    survey_pixels: ClassVar[bool] = False
+    slow_metrics: ClassVar[bool] = False
     config_class: ClassVar[type[TaskConfig]] = TaskConfig
 
     def __init__(self, config: TaskConfig | None = None) -> None:
@@ -170,6 +174,11 @@ class DownstreamModel(Trainable):
         "full": the encoder is trained too, and only cutouts will do
     augment : applied in training steps on cutouts, as far as the task's label allows
     seed : of the head's initial weights
+
+    Raises
+    ------
+    ValueError
+        If the task needs the survey's own pixels and the encoder resizes them.
     """
 
     def __init__(
@@ -182,6 +191,12 @@ class DownstreamModel(Trainable):
     ) -> None:
         super().__init__()
         self.task = task
+        crop, size = encoder.config.crop_size, encoder.config.input_size
+        if task.survey_pixels and crop != size:
+            raise ValueError(
+                f"{task.name} works on the survey's own pixels, and the encoder resizes {crop} of "
+                f"them to {size}: use an encoder with crop_size equal to input_size"
+            )
         self.encoder = encoder
         self.encoder_digest = encoder_digest(encoder)
         self.augment = (augment or AugmentConfig()).allowed(task.keeps_label)

@@ -65,8 +65,7 @@ class DetectionConfig(TaskConfig):
     Parameters
     ----------
     width, stride, pixels : see `lvm.detecting.DetectionHead`
-    faint_limit : sources fainter than this are ignored [mag of the last band]; 22 is S/N 20 at the
-        survey's depth
+    faint_limit : fainter sources are ignored [mag of the last band]; 22 is S/N 20 of the survey
     psf_fwhm : typical of the survey's coadds [pixel]
     crop : side of what the encoder sees [survey pixel]; 0: the network's input, not resized
     flips : turn and flip fields at random when the question is put; boxes turn along
@@ -74,7 +73,7 @@ class DetectionConfig(TaskConfig):
 
     width: int = 48
     stride: int = 2
-    pixels: bool = False
+    pixels: bool = True
     faint_limit: float = 22.0
     psf_fwhm: float = 4.5
     crop: int = 0
@@ -89,6 +88,7 @@ class Detection(DownstreamTask):
     headline = Metric("f1", higher_is_better=True)
     needs = (SOURCES,)
     uses = "pixels"
+    slow_metrics = True
     # What moves or blurs sources is not among them: places, and which are found, would change.
     keeps_label = ("reddening", "band_drop")
     config_class = DetectionConfig

@@ -98,14 +98,16 @@ class RestorationConfig(TaskConfig):
 class Restoration(DownstreamTask):
     """Sharper pictures with less noise; the output is (object, band, channel, y, x).
 
-    Channels: the weight of each candidate (none with `strengths` empty), the change, and the log
-    of the uncertainty; the last two in units of noise and brightness (see `restored`).
+    Channels: weight of each candidate (none with `strengths` empty), change, and log of the
+    uncertainty; the last two in units of noise and brightness (see `restored`).
     """
 
     name = "restoration"
     headline = Metric("psnr", higher_is_better=True, best=BEST_PSNR)
     needs = ()
     uses = "maps"
+    survey_pixels = True
+    slow_metrics = True
     keeps_label = ("flip", "rotate")  # `pose` makes PSF and noise what they should be
     config_class = RestorationConfig
 

@@ -21,8 +21,8 @@ OUT = os.environ.get("BRICKYARD_DETECTION_OUT")
 def keep(name, values, goal="reported", unit="ratio"):
     size = SIZES[SIZE]
     bound = (
-        f"{size.fields} training fields, {size.epochs} passes each, {size.test} fields of a test "
-        f"sky that neither saw; F1 at 1 arcsec"
+        f"{size.fields} training fields, {size.epochs} passes, Mask R-CNN {size.baseline_epochs} "
+        f"(see cpu_seconds); {size.test} fields of a test sky that neither saw; F1 at 1 arcsec"
     )
     # Only the figures of 1,000 samples carry the names that have a goal.
     prefix = "detection" if size.fields >= 1000 else "detection.quick"

@@ -147,7 +147,9 @@ def asked(model, galaxies, target):
 def test_intervals_hold_and_how_far_off_the_values_are(sky, task):
     encoder = load_encoder(shipped_weights("nano-synthetic"))
     train, kept = sky["train"], sky["calibrate"]
-    config = FineTuneConfig(head=TrainConfig(epochs=EPOCHS, learning_rate=3e-3, weight_decay=0.1))
+    config = FineTuneConfig(
+        cutouts=TrainConfig(epochs=EPOCHS, learning_rate=3e-3, weight_decay=0.1)
+    )
     model = fine_tune(task, encoder, train.batches(train.catalogue, seed=0), config).model
     held = asked(model, kept, kept.catalogue)
     task.calibrate(model.head, held.output, held.labels)

@@ -1,10 +1,10 @@
 """Restoration of galaxies against what people would use instead, on truth that no model saw.
 
 The pretend sky is trained and tuned on one seed and tested on another; Hubble's galaxies are tested
-on only. Every method sees the same degraded pixels and knows the PSF of each of them. A U-Net gets
-the same batches, number of steps and loss. Takes some six minutes on two cores; environment
-variable BRICKYARD_RESTORATION_STEPS sets the steps of training: below 150 the sky is small, nothing
-is recorded and no goal checked; from 1000 on there is more sky.
+on only. Every method sees the same degraded pixels; all but the U-Net know the PSF of each of them,
+which the U-Net has to learn. It gets the same batches, number of steps and loss. Takes some six
+minutes on two cores; environment variable BRICKYARD_RESTORATION_STEPS sets the steps of training:
+below 150 the sky is small, nothing is recorded and no goal checked; from 1000 on there is more sky.
 """
 
 import os

@@ -123,3 +123,11 @@ def test_an_empty_training_split_is_refused():
         fine_tune(TASK, TinyEncoder(), constant_batches([]), HEAD)
     with pytest.raises(ValueError, match="mode"):
         FineTuneConfig(mode="half")
+
+
+def test_a_head_on_cutouts_has_a_training_of_its_own():
+    config = FineTuneConfig()
+    assert config.first(create_task("morphology")) is config.head
+    assert config.first(create_task("detection")) is config.cutouts
+    # An epoch of it runs the encoder: as many as of a head on embeddings would take hours.
+    assert config.cutouts.epochs < config.head.epochs / 3

@@ -98,6 +98,7 @@ class Brightness(DownstreamTask):
     headline = Metric("mean")
     needs = ()
     uses = "maps"
+    slow_metrics = True
 
     def head(self, features):
         return torch.nn.Identity()
@@ -122,6 +123,22 @@ def test_intervals_of_images_come_from_groups_and_cover(tiny_encoder, monkeypatc
         assert low < found.metrics["mean"] < high
     assert 33 <= covered <= 40
     assert np.isnan(found.intervals["undefined"]).all()
+
+
+def test_quick_measures_are_resampled_whatever_the_head_takes(tiny_encoder, monkeypatch):
+    class Median(Brightness):
+        slow_metrics = False
+
+        def metrics(self, output, batch):
+            return {"mean": float(batch["value"].median())}
+
+    asked = DownstreamModel(Median(), tiny_encoder)
+    monkeypatch.setattr(asked, "forward", lambda batch: batch["value"])
+    batch = galaxies(9, np.random.default_rng(0))
+    values = np.array([0, 0, 0, 0, 0, 0, 0, 0, 1e6], np.float32)
+    found = evaluate(asked, [{**batch, "value": values}], np.random.default_rng(0))
+    # Groups of objects would put the outlier's mean into the interval of the median.
+    assert found.intervals["mean"] == (0.0, 0.0)
 
 
 def test_the_same_question_is_put_whenever_a_model_is_asked(tiny_encoder, batch):

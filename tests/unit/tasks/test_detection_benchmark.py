@@ -138,8 +138,11 @@ def test_a_run_goes_on_where_it_was_killed_and_tells_its_table(tmp_path, without
     assert [cell.measures for cell in again] == [cell.measures for cell in cells]
     table = json.loads((tmp_path / "detection.json").read_text())
     assert [cell["method"] for cell in table["cells"]] == [cell.method for cell in cells]
-    run_detection(Size(fields=20, test=8, epochs=2), 1, tmp_path)  # other settings: run again
-    assert len(without_training) == 9
+    run_detection(Size(fields=20, test=8, epochs=2), 1, tmp_path)  # its own passes: run again
+    assert without_training[6:] == [("encoder", 0)]
+    other_fields = Size(fields=30, test=8, epochs=2, baseline_epochs=3)
+    run_detection(other_fields, 1, tmp_path)
+    assert without_training[7:] == [("sep", 0), ("encoder", 0), ("mask_rcnn", 0)]
 
 
 def test_a_run_for_a_gpu_is_refused_without_one(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -153,3 +154,12 @@ def test_cutouts_are_restored_as_they_were_measured():
     assert not torch.allclose(wide.image, found.image)
     with pytest.raises(ValueError, match="cannot restore"):
         restore(DownstreamModel(create_task("morphology"), TinyEncoder()), batch)
+
+
+def test_an_encoder_that_resizes_is_refused():
+    encoder = TinyEncoder()
+    resizing = dataclasses.replace(encoder.config, crop_size=TINY_CUTOUT, input_size=INPUT)
+    encoder.config = resizing
+    with pytest.raises(ValueError, match=f"resizes {TINY_CUTOUT} of them to {INPUT}"):
+        DownstreamModel(Restoration(), encoder)
+    DownstreamModel(create_task("morphology"), encoder)
