@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 ONLY   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs lock clean
+.PHONY: help demo test drills check bench docs lock clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/' | sort
@@ -22,7 +22,10 @@ demo: $(READY)  ## bricks to an approved model and a catalogue, on a synthetic s
 	$(BIN)/brickyard demo
 
 test: $(READY)  ## unit and integration tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not drill"
+
+drills: $(READY)  ## failure drills: all services killed in the middle of their work (ten minutes)
+	$(BIN)/python -m pytest -m drill
 
 check: $(READY)  ## lint, format, types, layers
 	$(BIN)/ruff check .

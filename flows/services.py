@@ -15,6 +15,9 @@ from flows.processes import Service, answers, free_port, running
 from tasks.logs import logging_environment
 
 SERVER_RECORD = "prefect-server.json"  # in the home folder: other terminals find the server by it
+# In files beside the database: in memory, as by default, a server that is killed forgets who holds
+# the only slot of a deployment, ends runs that hold one, and never gives it to another.
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 # What the embedded default wants of the libraries it starts, unless the user has set it.
 DEFAULTS = {
     "DASK_LOGGING__DISTRIBUTED": "warning",
@@ -115,5 +118,6 @@ def prefect_service(home: Path, port: int) -> Service:
             "PREFECT_API_URL": f"{url}/api",
             "PREFECT_SERVER_API_HOST": "127.0.0.1",
             "PREFECT_SERVER_API_PORT": str(port),
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
         },
     )

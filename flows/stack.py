@@ -37,6 +37,8 @@ RESTARTS = 5  # of one service; one that keeps dying needs a person
 PAUSE_SECONDS = 2.0  # before the first restart; doubled for each further one
 WATCH_SECONDS = 1.0
 QUIET_SECONDS = 600.0  # a service that ran this long has its restarts forgotten
+# Of runs of deployments: flows/automations/crash-silent-runs.yaml ends those that fell silent.
+HEARTBEAT_SECONDS = "30"
 
 Tell = Callable[[str], None]
 
@@ -237,6 +239,8 @@ def _mlflow(home: Path, port: int) -> Service:
         log=folder / "mlflow-server.log",
         url=url,
         health=f"{url}/health",
+        # Its queues for generative models would be eight processes more, and minutes of a start.
+        environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )
 
 
@@ -245,7 +249,7 @@ def _worker(home: Path, pool: str, reach: Mapping[str, str]) -> Service:
         name=f"worker of pool {pool}",
         command=(sys.executable, "-m", "prefect", "worker", "start", "--pool", pool),
         log=home.resolve() / f"worker-{pool}.log",
-        environment=reach,
+        environment=dict(reach) | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": HEARTBEAT_SECONDS},
         folder=project_folder(),
     )
 

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import httpx
 import torch
 from icechunk import IcechunkError
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_API_URL
 
 from storage.errors import StorageError
 from storage.object_storage import is_object_storage
@@ -26,6 +29,7 @@ from storage.repository import (
 from storage.survey_group import list_surveys, read_layout
 from tasks.audit import audited_tasks
 from tasks.champions import disagreements
+from tasks.lost_runs import lost_runs
 from tasks.machine import existing_parent, free_memory
 from tasks.references import Reference
 from tasks.settings import Settings
@@ -56,6 +60,7 @@ def examine(settings: Settings) -> list[Finding]:
         _databases,
         _stores,
         _aliases,
+        _runs,
     )
     return [finding for check in checks for finding in check(settings)]
 
@@ -170,6 +175,31 @@ def _aliases(settings: Settings) -> Iterator[Finding]:
         )
     if not found:
         yield Finding(level="ok", what="model registry", found="as decided")
+
+
+def _runs(_settings: Settings) -> Iterator[Finding]:
+    if not PREFECT_API_URL.value():
+        return
+    try:
+        found = lost_runs()
+    except (httpx.HTTPError, PrefectException, OSError) as error:
+        yield Finding(
+            level="note",
+            what="flow runs",
+            found=f"the Prefect server does not answer: {error}",
+            advice="`brickyard up` starts one; correct PREFECT_API_URL where it is elsewhere",
+        )
+        return
+    for run in found:
+        yield Finding(
+            level="wrong",
+            what="flow runs",
+            found=f"{run.name} counts as running, but its process {run.process} is gone",
+            advice="its deployment starts no other meanwhile. 3 minutes after its last sign of "
+            f"life it counts as crashed; if not: prefect flow-run delete {run.id}",
+        )
+    if not found:
+        yield Finding(level="ok", what="flow runs", found="every one that runs has its process")
 
 
 def _store(path: str, name: str) -> Finding:

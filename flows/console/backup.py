@@ -1,4 +1,4 @@
-"""Sub-commands backup, restore and migrate: the state of an installation, kept and moved on."""
+"""Sub-commands backup, restore, prune and migrate: the state of an installation, kept in order."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from flows.console.terminal import console, fail_on_errors
 
 def register(app: typer.Typer) -> None:
     """Add the sub-commands to the application."""
-    for command in (backup, restore, migrate):
+    for command in (backup, restore, prune, migrate):
         app.command()(command)
 
 
@@ -23,12 +23,16 @@ def backup(
             "--only-local", help="Go on although some state is on other machines; name it."
         ),
     ] = False,
+    predictions: Annotated[
+        bool,
+        typer.Option("--predictions", help="Save predictions too, which can be made again."),
+    ] = False,
 ) -> None:
     """Save databases, store, models, encoders and catalogues; services may run meanwhile."""
     from tasks.backup import back_up
     from tasks.settings import load_settings
 
-    done = back_up(load_settings(), target, only_local=only_local)
+    done = back_up(load_settings(), target, only_local=only_local, predictions=predictions)
     console.print(
         f"saved {done.files} files, {done.bytes / 1e6:.1f} MB, {len(done.databases)} of them "
         f"databases, in {target}"
@@ -45,6 +49,7 @@ def restore(
     source: Annotated[Path, typer.Argument(help="Folder of a backup.")],
 ) -> None:
     """Put a backup into an empty home folder; every file is checked before one takes its place."""
+    from tasks.backup import PREDICTED
     from tasks.backup import restore as put_back
     from tasks.settings import load_settings
 
@@ -57,7 +62,42 @@ def restore(
     if done.relocated:
         console.print(f"{done.relocated} places in MLflow name the new folder now")
     _tell_elsewhere(done.manifest.elsewhere)
+    missing = done.manifest.left_out.get(PREDICTED, 0)
+    if missing:
+        console.print(
+            f"{missing} files of {PREDICTED} were not saved: releases hold their rows, and the "
+            "next `brickyard cycle` makes those of the champions again"
+        )
     console.print("`brickyard audit` compares the registry with the decisions")
+
+
+@fail_on_errors
+def prune(
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Days; younger files are kept, whatever they are.")
+    ] = 14,
+    delete: Annotated[bool, typer.Option("--delete", help="Do it; without, only say it.")] = False,
+) -> None:
+    """Delete predictions of bricks that no release and no champion refers to; a dry run first."""
+    from tasks.pruning import plan_pruning
+    from tasks.pruning import prune as delete_files
+    from tasks.settings import load_settings
+
+    settings = load_settings()
+    plan = plan_pruning(settings, older_than)
+    for item in plan.prunable:
+        console.print(f"{item.what}: {item.files} files, {item.bytes / 1e6:.1f} MB")
+    for why, count in plan.kept.items():
+        console.print(f"kept for {why}: {count}")
+    if not plan.paths:
+        console.print("nothing to prune")
+    elif delete:
+        console.print(f"deleted {delete_files(settings, plan)} files")
+    else:
+        console.print(
+            f"{len(plan.paths)} files, {plan.bytes / 1e6:.1f} MB would be deleted: "
+            "`brickyard prune --delete`"
+        )
 
 
 @fail_on_errors

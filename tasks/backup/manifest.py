@@ -46,7 +46,8 @@ class Manifest(Reference):
     """What was saved, of which installation, and what was not.
 
     `elsewhere` names state that is on other machines and has to be saved there; `left_out` counts
-    files that are no state: locks, logs, records of running services, files being fetched.
+    files that are no state (locks, logs, records of running services, files being fetched) or can
+    be made again (predictions of bricks).
     """
 
     format: int

@@ -21,6 +21,7 @@ PREFECT, MLFLOW, DECISIONS = "prefect/prefect.db", "mlflow.db", "decisions.sqlit
 GATE = (DECISIONS, MLFLOW)
 REPOSITORIES = (EMBEDDING_REPOSITORY, SURVEY_REPOSITORY)  # embeddings refer to survey snapshots
 UNFINISHED = ".restoring"
+PREDICTED = "predictions of bricks"  # why files are left out
 
 _BEFORE_THE_GATE = (PREFECT, "prefect/", "catalogues/", "reports/", "receipts/", "queue.sqlite")
 _RECORDS = ("services.json", "prefect-server.json")  # of what runs now
@@ -39,10 +40,18 @@ class HomeFiles:
     left_out: Mapping[str, int]
 
 
-def find_home_files(settings: Settings) -> HomeFiles:
-    """Return the files of the home folder that are state, without the store."""
+def find_home_files(settings: Settings, *, predictions: bool = False) -> HomeFiles:
+    """Return the files of the home folder that are state, without the store.
+
+    Parameters
+    ----------
+    predictions : bool
+        With the predictions of bricks, which can be made again.
+    """
     home = settings.home.resolve()
     apart = {settings.staging_path: "being fetched", home / UNFINISHED: "unfinished restore"}
+    if not predictions:
+        apart[settings.predictions_path] = PREDICTED
     left_out: dict[str, int] = {}
     kept: list[str] = []
     remote = is_object_storage(settings.store_path)

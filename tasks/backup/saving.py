@@ -44,7 +44,9 @@ from tasks.whole_files import whole_file
 BUSY_SECONDS = 60
 
 
-def back_up(settings: Settings, target: Path, *, only_local: bool = False) -> Manifest:
+def back_up(
+    settings: Settings, target: Path, *, only_local: bool = False, predictions: bool = False
+) -> Manifest:
     """Save everything that a restore needs into a new folder; services may go on meanwhile.
 
     Databases are copied by SQLite itself. The references of a repository are read before its other
@@ -57,6 +59,8 @@ def back_up(settings: Settings, target: Path, *, only_local: bool = False) -> Ma
         password hashes.
     only_local : bool
         Go on although some state is on other machines; the manifest says which.
+    predictions : bool
+        Save the predictions of bricks as well. Releases hold their rows, champions make them again.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def back_up(settings: Settings, target: Path, *, only_local: bool = False) -> Ma
     _prepare(settings, target)
     with _full_disk_is_told(target), (target / FILES).open("w", encoding="utf-8") as lines:
         saver = _Saver(target, settings, lines)
-        saver.save_home()
+        saver.save_home(predictions)
         if not is_object_storage(settings.store_path):
             saver.save_store()
     manifest = Manifest(
@@ -106,15 +110,17 @@ class _Saver:
         self.databases: list[str] = []
         self.left_out: Counter[str] = Counter()
 
-    def save_home(self) -> None:
+    def save_home(self, predictions: bool) -> None:
         """Save what is in the home folder, in the order of `tasks.backup.places`."""
-        home, found = self._settings.home.resolve(), find_home_files(self._settings)
+        home = self._settings.home.resolve()
+        found = find_home_files(self._settings, predictions=predictions)
         self.left_out.update(found.left_out)
         self._save_all(HOME, home, found.before)
         with one_at_a_time(self._settings):
             self._save_all(HOME, home, found.gate)
         # Once more: a model that the registry names may have come since.
-        later = [name for name in find_home_files(self._settings).after if name not in found.after]
+        known, now = set(found.after), find_home_files(self._settings, predictions=predictions)
+        later = [name for name in now.after if name not in known]
         self._save_all(HOME, home, (*found.after, *later))
 
     def save_store(self) -> None:

@@ -190,16 +190,17 @@ def test_manifests_have_what_they_refer_to():
         if item["kind"] == "Service":
             assert item["spec"]["selector"] in labels.values()
     for pod, box in containers():
-        volumes = {
-            v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod.get("volumes", [])
-        }
-        assert set(volumes.values()) <= kinds["PersistentVolumeClaim"]
+        volumes = {v["name"]: v for v in pod.get("volumes", [])}
+        claims = [v["persistentVolumeClaim"] for v in volumes.values() if "emptyDir" not in v]
+        assert {claim["claimName"] for claim in claims} <= kinds["PersistentVolumeClaim"]
         assert {m["name"] for m in box.get("volumeMounts", [])} <= set(volumes)
         for source in box.get("envFrom", []):
             ((kind, names),) = source.items()
             wanted = {"configMapRef": "ConfigMap", "secretRef": "Secret"}[kind]
             assert names["name"] in kinds[wanted]
         for variable in box.get("env", []):
+            if "value" in variable:
+                continue
             key = variable["valueFrom"]["secretKeyRef"]
             secret = next(
                 i for i in OBJECTS if i["metadata"]["name"] == key["name"] and i["kind"] == "Secret"

@@ -126,6 +126,15 @@ def test_the_services_find_each_other(home):
     assert all("127.0.0.1" in service.url for service in services.values() if service.url)
 
 
+def test_what_a_killed_server_must_not_forget_is_kept_in_files_and_runs_tell_that_they_live(home):
+    services = {service.name: service for service in services_of(home, Ports())}
+    leases = services["Prefect"].environment["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"]
+    assert leases.endswith("filesystem")
+    for pool in ("cpu", "gpu"):
+        environment = services[f"worker of pool {pool}"].environment
+        assert environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
+
+
 def test_the_record_of_the_server_serves_other_terminals(home):
     running = Stack(home, lambda _: None)
     command = (sys.executable, "-c", "import time; time.sleep(60)")

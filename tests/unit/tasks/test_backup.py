@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from small_survey import SURVEY, write_small_survey
+from typer.testing import CliRunner
 
+from flows.__main__ import app
 from storage.repository import (
     open_repository,
     read_session,
@@ -17,7 +19,14 @@ from storage.repository import (
     transaction,
 )
 from storage.survey_digest import content_digest_of
-from tasks.backup import BackupDamaged, BackupRefused, back_up, read_manifest, restore
+from tasks.backup import (
+    PREDICTED,
+    BackupDamaged,
+    BackupRefused,
+    back_up,
+    read_manifest,
+    restore,
+)
 from tasks.backup.manifest import read_files
 from tasks.backup.places import find_home_files, state_elsewhere
 from tasks.settings import Settings
@@ -92,6 +101,22 @@ def test_what_was_saved_is_restored_with_its_tags_and_what_is_no_state_is_not(
         "encoders/abc/weights.safetensors",
     }
     assert not list(other.home.rglob(".restoring"))
+
+
+@pytest.mark.parametrize("predictions", [False, True])
+def test_predictions_are_left_out_and_counted_unless_they_are_asked_for(
+    settings, tmp_path, predictions
+):
+    path = settings.predictions_path / "dr10/south/morphology/v1-abc/150/1500p020-abc.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_text("rows")
+    done = back_up(settings, tmp_path / "backup", predictions=predictions)
+    assert done.left_out.get(PREDICTED, 0) == (0 if predictions else 1)
+    other = elsewhere(tmp_path)
+    said = CliRunner().invoke(app, ["--home", str(other.home), "restore", str(tmp_path / "backup")])
+    assert said.exit_code == 0
+    assert ("`brickyard cycle` makes" in said.stdout) == (not predictions)
+    assert bool(list(other.predictions_path.rglob("*.parquet"))) == predictions
 
 
 def test_a_backup_during_commits_is_one_of_the_states_that_were_there(settings, tmp_path):

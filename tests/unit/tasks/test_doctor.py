@@ -4,11 +4,14 @@ import sqlite3
 from collections import namedtuple
 from pathlib import Path
 
+import httpx
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from storage.repository import open_repository
 from tasks import doctor
 from tasks.doctor import Finding, examine
+from tasks.lost_runs import LostRun
 from tasks.settings import Settings
 
 
@@ -64,3 +67,35 @@ def test_a_fastapi_that_stops_prefect_is_wrong(settings, monkeypatch):
         lambda name: "0.165.0" if name == "fastapi" else version(name),
     )
     assert [finding.level for finding in found(settings, "versions")] == ["ok", "wrong"]
+
+
+@pytest.fixture
+def server():
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+        yield
+
+
+def test_a_run_whose_process_is_gone_is_wrong(settings, server, monkeypatch):
+    monkeypatch.setattr(doctor, "lost_runs", lambda: ())
+    assert [finding.level for finding in found(settings, "flow runs")] == ["ok"]
+    lost = LostRun(id="1b2c", name="happy-otter", process=77)
+    monkeypatch.setattr(doctor, "lost_runs", lambda: (lost,))
+    [finding] = found(settings, "flow runs")
+    assert finding.level == "wrong"
+    assert "happy-otter" in finding.found
+    assert "77" in finding.found
+    assert "1b2c" in finding.advice
+
+
+def test_a_server_that_does_not_answer_is_noted_and_without_one_nothing_is_asked(
+    settings, server, monkeypatch
+):
+    def refuse() -> None:
+        raise httpx.ConnectError("refused")
+
+    monkeypatch.setattr(doctor, "lost_runs", refuse)
+    [finding] = found(settings, "flow runs")
+    assert finding.level == "note"
+    assert "PREFECT_API_URL" in finding.advice
+    with temporary_settings({PREFECT_API_URL: None}):
+        assert found(settings, "flow runs") == []
