@@ -125,7 +125,7 @@ def test_applying_twice_changes_nothing_and_events_start_flows_and_tell_people(s
     assert outcomes["brickyard finetune on labels"] == "unchanged"
     again = apply_automations(AUTOMATIONS, Notify(webhook=url))
     assert {item.outcome for item in again} == {"unchanged"}
-    assert len(list_automations(AUTOMATIONS)) == len(again) == 5
+    assert len(list_automations(AUTOMATIONS)) == len(again) == 7
     time.sleep(2)  # the server's triggers read new automations
 
     assert tell_labels("dr10/south", "morphology", 30)

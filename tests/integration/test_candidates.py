@@ -18,7 +18,9 @@ from tasks.settings import Settings
 
 pytestmark = pytest.mark.timeout(600)
 QUICK = TrainConfig(epochs=2, learning_rate=1e-2)
-HEAD = DownstreamConfig(fine_tune=FineTuneConfig(mode="head", head=QUICK), batch_size=32)
+HEAD = DownstreamConfig(
+    fine_tune=FineTuneConfig(mode="head", head=QUICK, cutouts=QUICK), batch_size=32
+)
 
 
 @pytest.fixture(scope="module")

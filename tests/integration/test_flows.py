@@ -21,13 +21,15 @@ from storage.repository import open_repository, read_session
 from storage.survey_digest import content_digest_of
 from storage.synthetic import SyntheticConfig, SyntheticRelease, write_synthetic_release
 from tasks import tracking
+from tasks.deciding import DecisionRequest, decide
 from tasks.embedding import open_embeddings
 from tasks.evaluation import UnfairComparison, build_evidence
 from tasks.labels import import_labels
 from tasks.lineage import UnknownObject, trace_object
 from tasks.prediction import NoChampion
-from tasks.promotion import PromotionStatus, decide
+from tasks.promotion import PromotionStatus
 from tasks.references import EmbeddingsRef, EncoderRef, Evaluation, Receipt
+from tasks.roles import LOCAL
 from tasks.settings import Settings
 from tasks.snapshots import find_snapshot
 
@@ -161,13 +163,16 @@ def test_only_a_decision_makes_a_champion_and_then_a_catalogue(cycle: Cycle):
         publish_catalogue("morphology", SURVEY)
 
     def approve(item):
-        decide(
-            item.flow_run_id,
+        request = DecisionRequest(
+            flow_run_id=item.flow_run_id,
             approve=True,
-            reviewer="a test",
             reason="to see it move",
             seen_evidence=item.evidence_digest,
+            override="two tiny bricks cannot hold enough test objects",
+            proof="single-user",
+            reviewer="a test",
         )
+        decide(settings, LOCAL, request)
 
     with watch_for_decision(approve):
         outcome = promote_model("morphology", cycle.evaluation.model, timeout_seconds=300)

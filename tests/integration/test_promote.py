@@ -23,7 +23,6 @@ from tasks.answers import InvalidDecision, NotWaiting, WaitingPromotion
 from tasks.deciding import DecisionRequest, LimitBroken, decide
 from tasks.decisions import Decision, Event, read_events
 from tasks.promotion import PromotionStatus, waiting_promotions
-from tasks.promotion import decide as decide_locally
 from tasks.references import EvidencePacket, ModelRef
 from tasks.settings import load_settings
 from tasks.users import LOCAL, NotAllowed, User, UserStore, open_users
@@ -430,9 +429,8 @@ def test_the_person_at_a_home_without_users_decides_under_a_name_of_their_choice
     tracking, candidate, people
 ):
     def as_nobody(item: WaitingPromotion) -> None:
-        given = {"approve": True, "reviewer": "V", "reason": "r"}
         with pytest.raises(NotAllowed, match="this home has users"):
-            decide_locally(item.flow_run_id, **given, seen_evidence=item.evidence_digest)
+            decides(True, reviewer="V", proof="single-user")(item)
         decides(False, user=people.find("vera"), reviewer="The Director")(item)
 
     with reviewer(as_nobody):

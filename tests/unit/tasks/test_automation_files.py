@@ -16,10 +16,10 @@ FOLDER = project_folder() / "flows" / "automations"
 def test_every_file_declares_an_automation_of_its_own():
     documents = [_read(path) for path in declared(FOLDER)]
     names = [item["name"] for item in documents]
-    assert len(set(names)) == len(names) == 5
+    assert len(set(names)) == len(names) == 7
     assert all(name.startswith(OWN) for name in names)
     kinds = {action["type"] for item in documents for action in item["actions"]}
-    assert kinds == {"run-deployment", "notify"}
+    assert kinds == {"run-deployment", "notify", "change-flow-run-state"}
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,21 @@ def test_a_decision_is_the_authenticated_users(settings, case):
     assert (by_local.user, by_local.reviewer) == ("local", "Vera Rubin")
 
 
+def test_the_person_at_the_machine_decides_only_while_there_are_no_users(settings, case):
+    open_users(settings).add("chief", "", ["admin"])
+    with pytest.raises(NotAllowed, match="this home has users"):
+        take(settings, case.case_id, LOCAL, request(case, proof="single-user"))
+    assert find_decision(settings, case) is None
+
+
+def test_a_reason_is_no_reason_to_override(settings, tags, given_at):
+    small = open_a_case(settings, objects=3)
+    with pytest.raises(LimitBroken, match="only 3 test objects"):
+        take(settings, small.case_id, LOCAL, request(small, reason="because I say so"))
+    decision = take(settings, small.case_id, LOCAL, request(small, override="a rare class"))
+    assert (decision.reason, decision.override) == ("better", "a rare class")
+
+
 @pytest.mark.parametrize("approve", [True, False])
 def test_whoever_may_not_decide_is_refused_and_recorded(settings, case, approve):
     with pytest.raises(NotAllowed, match="ann may not decide"):

@@ -4,7 +4,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks import events
-from tasks.events import LABELS_AN_EVENT, tell_embedded, tell_labels, tell_wanted
+from tasks.events import LABELS_AN_EVENT, tell_embedded, tell_held, tell_labels, tell_wanted
 from tasks.references import EmbeddingsRef, Receipt
 
 
@@ -46,3 +46,17 @@ def test_without_a_server_nothing_is_told(told):
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         assert not tell_wanted("s", "morphology", 1, 10)
     assert told == []
+
+
+def test_a_held_release_is_told_with_what_it_is_about(told):
+    assert tell_held("dr10-south-morphology-0002", "abc", "it waits: 3 flipped", "http://x")
+    assert told == [
+        (
+            "brickyard.release.held",
+            {
+                "tag": "dr10-south-morphology-0002",
+                "what": "it waits: 3 flipped",
+                "link": "http://x",
+            },
+        )
+    ]
