@@ -176,6 +176,8 @@ def _judged(
 ) -> Decision:
     """Return the decision that a request makes, or raise why it makes none."""
     user.must("decide")
+    if user == LOCAL and not open_users(settings).single_user:
+        raise NotAllowed("this home has users: decide as one of them, with `brickyard approve`")
     standing = find_decision(settings, case)
     if standing is not None:
         raise NotWaiting(f"decided already by {standing.reviewer or 'nobody in time'}")

@@ -10,6 +10,15 @@ from lvm.inference import predict
 from tasks.datasets import dataset_of, labelled_objects, object_ids
 from tasks.deciding import approvals
 from tasks.decisions import Case, Event, find_case, read_events
+from tasks.desk_pages_evidence import (
+    DriftView,
+    FigureRow,
+    ReliabilityChart,
+    drift_figures,
+    drift_view,
+    figure_rows,
+    reliability_chart,
+)
 from tasks.embedded import REPORTS
 from tasks.errors import TaskError
 from tasks.evidence import evidence_digest
@@ -63,6 +72,10 @@ class CaseView(Reference):
     two_persons: bool
     refused: tuple[str, ...]
     disagreements: tuple[Disagreed, ...] | None
+    reliability: ReliabilityChart | None
+    drift: DriftView
+    figures: tuple[FigureRow, ...]
+    drift_figures: dict[str, str]
 
 
 def view_case(settings: Settings, case_id: str) -> CaseView:
@@ -88,6 +101,10 @@ def view_case(settings: Settings, case_id: str) -> CaseView:
         two_persons=policy.two_persons,
         refused=tuple(str(e.body["refusal"]) for e in events if e.event is Event.REFUSED),
         disagreements=read_disagreements(settings, packet),
+        reliability=reliability_chart(packet),
+        drift=drift_view(packet),
+        figures=figure_rows(packet),
+        drift_figures=drift_figures(packet),
     )
 
 

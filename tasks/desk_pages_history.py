@@ -11,6 +11,7 @@ from typing import Any
 from storage.catalogue import format_object_id
 from tasks.decisions import Event, LedgerEvent, read_events
 from tasks.errors import TaskError
+from tasks.release_decisions import ReleaseCase, ReleaseDecision, decided_cases
 from tasks.settings import Settings
 
 PAGE = 100
@@ -58,8 +59,10 @@ class Filter:
 
 
 def decisions(settings: Settings, chosen: Filter) -> list[dict[str, Any]]:
-    """Return what happened at the gate, newest first: one row an event that people care about."""
+    """Return what happened at the gate and to releases that were held, newest first."""
     rows = [_event_row(item) for item in reversed(read_events(settings)) if item.event in _TOLD]
+    rows += [_release_row(*item) for item in decided_cases(settings)]
+    rows.sort(key=lambda row: str(row["at"]), reverse=True)
     return [row for row in rows if _fits(row, chosen)]
 
 
@@ -136,6 +139,22 @@ def _event_row(item: LedgerEvent) -> dict[str, Any]:
         "evidence": (case.get("evidence") or "")[:12],
         "flow_run": case.get("flow_run_id", ""),
         "case": item.case_id[:12],
+    }
+
+
+def _release_row(case: ReleaseCase, decision: ReleaseDecision) -> dict[str, Any]:
+    return {
+        "at": decision.at.isoformat(timespec="seconds"),
+        "what": f"release {case.tag} {'let pass' if decision.approve else 'refused'}",
+        "downstream": case.downstream,
+        "version": "",
+        "who": decision.reviewer,
+        "proof": decision.proof,
+        "reason": decision.reason,
+        "override": "",
+        "evidence": case.digest[:12],
+        "flow_run": case.flow_run_id,
+        "case": case.digest[:12],
     }
 
 

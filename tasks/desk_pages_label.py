@@ -10,24 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storage.label_store import Label, append_labels, read_object_labels
-from tasks.errors import TaskError
 from tasks.events import tell_labels
 from tasks.label_queue import LabelQueue
 from tasks.label_rounds import Claim, Round
+from tasks.question_paths import UNSURE, BadAnswer, check_path, split_path, tree_of
 from tasks.settings import Settings
 
-UNSURE = "unsure"  # in the ledger as any answer; no data set counts it as a class
 COMMENT_LENGTH = 2000
 _STARTED = time.time()  # of this process, the desk
 
 
-class BadAnswer(TaskError, ValueError):
-    """An answer that the question does not have, or an object that is not in the round."""
-
-
 @dataclass(frozen=True)
 class Given:
-    """What somebody said about one object of the queue."""
+    """What somebody said about one object of the queue; of a tree of questions, a joined path."""
 
     item: int
     answer: str
@@ -77,7 +72,11 @@ def submit(
     try:
         append_labels(
             settings.labels_path,
-            [_label(asked, claims[key], item, annotator, shown) for key, item in fresh.items()],
+            [
+                _label(asked, claims[key], (item, answer), annotator, shown)
+                for key, item in fresh.items()
+                for answer in _choices(asked, item.answer)
+            ],
         )
     except BaseException:
         for answer in begun.values():
@@ -92,26 +91,30 @@ def submit(
 def undo(settings: Settings, queue: LabelQueue, annotator: str, number: int) -> Claim | None:
     """Take back what an annotator said last in a round; the object is theirs to answer again.
 
-    The ledger gets a row that counts -1; nothing in it is removed.
+    The ledger gets rows that count -1; nothing in it is removed.
     """
     found = queue.last(number, annotator)
     if found is None or not queue.begin_undo(found[0], annotator):
         return None
     answer, claim = found
     if claim.answer:
-        plan = queue.round(number).plan
-        row = Label(
-            plan.survey,
-            *claim.key,
-            question=plan.question,
-            answer=claim.answer,
-            annotator=annotator,
-            count=-1.0,
-            round=number,
-            guideline=plan.guideline,
-            comment="taken back",
-        )
-        append_labels(settings.labels_path, [row])
+        asked = queue.round(number)
+        plan = asked.plan
+        rows = [
+            Label(
+                plan.survey,
+                *claim.key,
+                question=plan.question,
+                answer=said,
+                annotator=annotator,
+                count=-1.0,
+                round=number,
+                guideline=plan.guideline,
+                comment="taken back",
+            )
+            for said in _choices(asked, claim.answer)
+        ]
+        append_labels(settings.labels_path, rows)
     queue.finish_undo(answer, annotator)
     return claim
 
@@ -127,7 +130,10 @@ def repair_queue(settings: Settings, queue: LabelQueue, before: float = 0.0) -> 
             return False
         rows = read_object_labels(settings.labels_path, survey, *claim.key)
         mine = (rows["annotator"] == annotator) & (rows["round"] == claim.round)
-        return float(rows.loc[mine & (rows["answer"] == claim.answer), "count"].sum()) > 0
+        last = _choices(queue.round(claim.round), claim.answer)[
+            -1
+        ]  # the rows of a path are written all or none
+        return float(rows.loc[mine & (rows["answer"] == last), "count"].sum()) > 0
 
     return queue.repair(stands, before)
 
@@ -141,8 +147,11 @@ def _check(asked: Round, claims: Mapping[int, Claim], given: Sequence[Given]) ->
     if asked.closed_at is not None:
         raise BadAnswer(f"{asked.name} was closed meanwhile: nothing was recorded")
     choices = (*asked.plan.answers, UNSURE)
+    tree = tree_of(asked.plan.question, asked.plan.answers)
     for item in given:
-        if item.answer not in choices:
+        if tree is not None:
+            check_path(tree, split_path(item.answer))
+        elif item.answer not in choices:
             raise BadAnswer(f"answer {item.answer!r}: choose one of {', '.join(choices)}")
         if item.item not in claims:
             raise BadAnswer(f"object {item.item} is not in {asked.name}")
@@ -150,7 +159,16 @@ def _check(asked: Round, claims: Mapping[int, Claim], given: Sequence[Given]) ->
             raise BadAnswer(f"a comment has at most {COMMENT_LENGTH} characters")
 
 
-def _label(asked: Round, claim: Claim, given: Given, annotator: str, shown: Shown) -> Label:
+def _choices(asked: Round, answer: str) -> tuple[str, ...]:
+    """Return the answers that an answer of the queue is in the ledger: of a tree, its path."""
+    plan = asked.plan
+    return split_path(answer) if tree_of(plan.question, plan.answers) else (answer,)
+
+
+def _label(
+    asked: Round, claim: Claim, said: tuple[Given, str], annotator: str, shown: Shown
+) -> Label:
+    given, answer = said
     seen: dict[str, Any] = {
         "page": shown.page,
         "snapshot": shown.snapshot,
@@ -166,7 +184,7 @@ def _label(asked: Round, claim: Claim, given: Given, annotator: str, shown: Show
         asked.plan.survey,
         *claim.key,
         question=asked.plan.question,
-        answer=given.answer,
+        answer=answer,
         annotator=annotator,
         round=asked.number,
         guideline=asked.plan.guideline,

@@ -13,13 +13,14 @@ from storage.catalogue import parse_object_id, read_catalogue, read_metadata
 from tasks.label_queue import LabelQueue
 from tasks.label_rounds import QueueItem, QueueProblem, RoundPlan
 from tasks.loaders import open_snapshot
+from tasks.question_paths import tree_of
 from tasks.settings import Settings
 from tasks.snapshots import find_snapshot
 
 KEY = ["release", "brickid", "objid"]
 RANDOM_SHARE = 0.25  # kept for unbiased estimates of how common answers are
 PICKED = "picked by hand"
-MOST_ANSWERS = 9  # keys 1 to 9; the answers of a whole decision tree are no single question
+MOST_ANSWERS = 9  # keys 1 to 9; a tree of questions is asked one question after the other
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class RoundChoice:
 
 
 def questions() -> dict[str, tuple[str, ...]]:
-    """Return the questions with few enough answers to be asked as one, each with its answers."""
+    """Return the questions that can be asked, each with its answers; a tree has those of all."""
     found = {}
     for name, task in DOWNSTREAM_TASKS.items():
-        classes = getattr(task.config_class(), "classes", ())
-        if 2 <= len(classes) <= MOST_ANSWERS:
-            found[name] = tuple(str(item) for item in classes)
+        classes = tuple(str(item) for item in getattr(task.config_class(), "classes", ()))
+        tree = tree_of(name, classes)
+        parts = [item.choices for item in tree.questions] if tree else [classes]
+        if all(2 <= len(part) <= MOST_ANSWERS for part in parts):
+            found[name] = classes
     return found
 
 

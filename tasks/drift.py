@@ -61,18 +61,7 @@ def measure_drift(
     chosen = limits or DriftLimits()
     one = open_side(settings, encoder, first)
     other = open_side(settings, encoder, second) if second else None
-    measured = _measured(one)
-    report = DriftReport(
-        first=first,
-        second=second,
-        encoder=encoder.digest,
-        limits=chosen,
-        difference=_difference(one, other, chosen) if other else None,
-        counterparts=_counterparts(one, other, chosen) if other else None,
-        shifts=_shifts(one, measured, chosen.seed),
-        measured=measured,
-        notes=tuple(_notes(one, first) + (_notes(other, second) if other else [])),
-    )
+    report = drift_report((first, second), one, other, chosen)
     path = _publish(settings, report)
     return DriftRef(
         first=one.embeddings,
@@ -83,6 +72,35 @@ def measure_drift(
         counterparts=asdict(report.counterparts) if report.counterparts else {},
         outliers=tuple(map(str, report.shifts.outliers.index)),
         path=str(path),
+    )
+
+
+def drift_report(
+    names: tuple[str, str], one: EmbeddedSurvey, other: EmbeddedSurvey | None, limits: DriftLimits
+) -> DriftReport:
+    """Compare what is open, and publish nothing.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of the two sides, the second empty where there is none.
+
+    Raises
+    ------
+    SchemaMismatch
+        If a side has too few objects to say anything.
+    """
+    measured = _measured(one)
+    return DriftReport(
+        first=names[0],
+        second=names[1],
+        encoder=one.embeddings.encoder_digest,
+        limits=limits,
+        difference=_difference(one, other, limits) if other else None,
+        counterparts=_counterparts(one, other, limits) if other else None,
+        shifts=_shifts(one, measured, limits.seed),
+        measured=measured,
+        notes=tuple(_notes(one, names[0]) + (_notes(other, names[1]) if other else [])),
     )
 
 

@@ -18,7 +18,9 @@ from tasks import tracking
 from tasks.baselines import colour_baseline, colours, majority_baseline
 from tasks.datasets import Answered, answered_objects, dataset_of, object_ids, split_rule, votes_of
 from tasks.errors import TaskError
-from tasks.evaluation_figures import class_figures, example_pictures
+from tasks.evaluation_figures import class_figures, example_pictures, reliability_bins
+from tasks.evidence_drift import drift_evidence
+from tasks.evidence_figures import keep_evidence
 from tasks.finetuning import MAX_IMAGES, load_model
 from tasks.loaders import CutoutLoader, open_snapshot
 from tasks.references import DatasetRef, Evaluation, EvidencePacket, Interval, ModelRef
@@ -57,11 +59,13 @@ def build_evidence(downstream: str, challenger: ModelRef) -> EvidencePacket:
     measured = evaluate_on_test(settings, challenger, dataset)
     tags = tracking.version_tags(settings, challenger)
     facts = {name: value for name, value in sorted(tags.items()) if name in _SHOWN_FACTS}
-    return EvidencePacket(
+    facts |= {"labels": _label_counts(dataset), "cost": _cost(settings, challenger)}
+    packet = EvidencePacket(
         challenger=measured,
         champion=evaluate_on_test(settings, champion, dataset) if champion else None,
-        facts=facts | {"labels": _label_counts(dataset), "cost": _cost(settings, challenger)},
+        facts=facts,
     )
+    return keep_evidence(settings, packet, drift_evidence(settings, challenger, champion))
 
 
 class UnfairComparison(TaskError, ValueError):
@@ -132,7 +136,7 @@ def evaluate_on_test(settings: Settings, model: ModelRef, dataset: DatasetRef) -
     log_evaluation(run, dataset, evaluation)
     figures = list(loaded.task.figures(measured.output, measured.labels))
     if probability is not None:
-        figures += class_figures(evaluation, probability, test, figures)
+        figures += class_figures(evaluation, figures)
     figures += example_pictures(test.table, dataset, evaluation)
     log_figures(run, figures)
     return evaluation
@@ -183,6 +187,7 @@ def _class_details(
         "confusion": tuple(tuple(row) for row in confusion(probability, truth).tolist()),
         "per_class": per_class,
         "worst": _worst(probability, truth, test),
+        "reliability": reliability_bins(probability, truth),
     }
 
 

@@ -5,11 +5,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from lvm.figures import Curve, Figure, Matrix, Pictures
+from lvm.metrics import reliability
 from storage.batches import read_cutouts
 from storage.brick_store import read_layout
-from tasks.datasets import Answered, object_ids
+from tasks.datasets import object_ids
 from tasks.loaders import open_snapshot
-from tasks.references import DatasetRef, Evaluation
+from tasks.references import DatasetRef, Evaluation, ReliabilityBin
 
 RELIABILITY_BINS = 10
 EXAMPLES = 8  # pictures kept with a run
@@ -17,27 +18,38 @@ EXAMPLES = 8  # pictures kept with a run
 
 def class_figures(
     evaluation: Evaluation,
-    probability: npt.NDArray[np.float64],
-    test: Answered,
     given: list[Figure],
 ) -> list[Figure]:
     """Return confusion and reliability, unless the task draws figures of these names itself."""
     counts = np.array(evaluation.confusion, dtype=np.float64)
     classes = evaluation.classes
-    truth = np.zeros(0, np.int64) if test.target is None else test.target.argmax(axis=1)
     figures: list[Figure] = [
         Matrix("confusion", counts, classes, classes, "is", "was called"),
-        _reliability(probability, truth),
+        _reliability(evaluation.reliability),
     ]
     return [figure for figure in figures if figure.name not in {item.name for item in given}]
 
 
-def _reliability(probability: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> Curve:
-    confidence, right = probability.max(axis=1), probability.argmax(axis=1) == truth
-    place = np.clip((confidence * RELIABILITY_BINS).astype(int), 0, RELIABILITY_BINS - 1)
-    count = np.bincount(place, minlength=RELIABILITY_BINS)
-    count = np.where(count > 0, count, np.nan)
-    x, y = (np.bincount(place, values, RELIABILITY_BINS) / count for values in (confidence, right))
+def reliability_bins(
+    probability: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]
+) -> tuple[ReliabilityBin, ...]:
+    """Return how often answers of each confidence are right; bins without answers are left out.
+
+    Parameters
+    ----------
+    probability, truth : ndarray, shapes (object, class) float64 and (object,) int64
+    """
+    found = reliability(probability, truth, RELIABILITY_BINS)
+    return tuple(
+        ReliabilityBin(confidence=confidence, accuracy=accuracy, objects=objects)
+        for confidence, accuracy, objects in zip(*(part.tolist() for part in found), strict=True)
+        if objects
+    )
+
+
+def _reliability(bins: tuple[ReliabilityBin, ...]) -> Curve:
+    x = np.array([item.confidence for item in bins])
+    y = np.array([item.accuracy for item in bins])
     return Curve("reliability", x, {"of this model": y}, "confidence", "accuracy", "diagonal")
 
 

@@ -17,6 +17,7 @@ from tasks.references import EmbeddingsRef, Receipt
 EMBEDDED = "brickyard.embeddings.made"
 LABELLED = "brickyard.labels.added"
 WANTED = "brickyard.labels.wanted"
+HELD = "brickyard.release.held"
 # Labels of one question in this process between two events: each may start a flow run.
 LABELS_AN_EVENT = 25
 
@@ -59,6 +60,20 @@ def tell_wanted(survey: str, question: str, number: int, objects: int) -> bool:
         "what": f"{objects} objects of {survey} wait for labels on {question} in round {number}",
     }
     return _tell(WANTED, f"brickyard.round.{number}", payload)
+
+
+def tell_held(tag: str, digest: str, what: str, link: str) -> bool:
+    """Tell that a release waits for a person to let it pass.
+
+    Parameters
+    ----------
+    digest : str
+        Of the case; an event for each.
+    link : str
+        Page of the flow run that waits; may be empty.
+    """
+    payload = {"tag": tag, "what": what, "link": link}
+    return _tell(HELD, f"brickyard.release.{digest}", payload)
 
 
 def _tell(event: str, resource: str, payload: dict[str, Any]) -> bool:

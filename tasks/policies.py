@@ -28,7 +28,7 @@ from tasks.settings import Settings
 
 CALIBRATION = "expected_calibration_error"
 DRIFT_FACT = "drift"  # of an evidence packet: the verdict of the drift report
-ALARM_FACT = "drift_alarm"  # "true" or "false"
+ALARM_FACT = "drift_alarm"  # "true", "false" or "unknown"; absent is unknown too
 
 
 class AccessPolicy(Reference):
@@ -55,8 +55,9 @@ class PromotionPolicy(Reference):
 
     `largest_fall` is how much worse than the champion's the headline metric may be, as a fraction
     of the champion's. `largest_calibration_error` applies where the evidence has one. With
-    `stale_with_survey`, bricks that came or changed make evidence out of date. `put_back` lets
-    `brickyard audit` undo what was moved by hand without being told to.
+    `stale_with_survey`, bricks that came or changed make evidence out of date. Drift that could not
+    be measured, as for a first champion, speaks against a promotion with `refuse_unknown_drift`
+    only. `put_back` lets `brickyard audit` undo what was moved by hand without being told to.
     """
 
     two_persons: bool = False
@@ -65,6 +66,7 @@ class PromotionPolicy(Reference):
     largest_fall: float = Field(default=0.02, ge=0)
     largest_calibration_error: float = Field(default=0.2, gt=0)
     refuse_drift: bool = True
+    refuse_unknown_drift: bool = False
     stale_with_survey: bool = True
     put_back: bool = False
 
@@ -131,6 +133,19 @@ def broken_limits(packet: EvidencePacket, policy: PromotionPolicy) -> tuple[str,
             f"calibration error {calibration.value:.3f}, at most "
             f"{policy.largest_calibration_error:g} allowed"
         )
-    if policy.refuse_drift and packet.facts.get(ALARM_FACT, "false").lower() == "true":
-        found.append(f"drift: {packet.facts.get(DRIFT_FACT, 'the report raises an alarm')}")
-    return tuple(found)
+    return (*found, *_broken_by_drift(packet, policy))
+
+
+def drift_alarm(packet: EvidencePacket) -> bool | None:
+    """Return whether the drift report of a packet raises an alarm; None when that is unknown."""
+    return {"true": True, "false": False}.get(packet.facts.get(ALARM_FACT, "").lower())
+
+
+def _broken_by_drift(packet: EvidencePacket, policy: PromotionPolicy) -> tuple[str, ...]:
+    alarm = drift_alarm(packet)
+    if alarm and policy.refuse_drift:
+        return (f"drift: {packet.facts.get(DRIFT_FACT, 'the report raises an alarm')}",)
+    if alarm is None and policy.refuse_unknown_drift:
+        why = packet.facts.get(DRIFT_FACT, "the evidence does not say")
+        return (f"whether the data drifted is unknown: {why}",)
+    return ()

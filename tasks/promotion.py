@@ -12,7 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from tasks import answers, deciding, outcomes, tracking
+from tasks import answers, outcomes, tracking
 from tasks.champions import Disagreement, disagreements, record_put_back
 from tasks.decision_tags import DECISION_TAG, decision_record, tag_decision, unchanged
 from tasks.decisions import (
@@ -33,11 +33,9 @@ from tasks.grounds import what_changed
 from tasks.holds import expired_decision
 from tasks.outcomes import Nomination, PromotionOutcome, PromotionStatus
 from tasks.references import EvidencePacket, ModelRef
-from tasks.roles import LOCAL, NotAllowed, User
+from tasks.roles import User
 from tasks.settings import Settings, load_settings
-from tasks.users import open_users
 
-DecisionRequest = deciding.DecisionRequest
 describe_outcome = outcomes.describe_outcome
 
 GRACE = timedelta(seconds=60)  # leave a case to its own run for so long after its deadline
@@ -175,34 +173,6 @@ def put_back(settings: Settings, user: User, found: Disagreement) -> bool:
             tracking.set_alias(settings, found.recorded, found.alias)
         record_put_back(settings, user, found)
     return True
-
-
-def decide(
-    flow_run_id: str, *, approve: bool, reviewer: str, reason: str, seen_evidence: str
-) -> Decision:
-    """Decide as the person at the machine of a home without users; for the demo and tests.
-
-    What is given as the reason stands as the reason to override broken limits too. Pages and
-    scripts call `tasks.deciding.decide` with the user that they have authenticated.
-
-    Raises
-    ------
-    NotAllowed
-        If the home has users: one of them has to decide.
-    """
-    settings = load_settings()
-    if not open_users(settings).single_user:
-        raise NotAllowed("this home has users: decide as one of them, with `brickyard approve`")
-    request = DecisionRequest(
-        flow_run_id=flow_run_id,
-        approve=approve,
-        reason=reason,
-        seen_evidence=seen_evidence,
-        override=reason,
-        proof="single-user",
-        reviewer=reviewer,
-    )
-    return deciding.decide(settings, LOCAL, request)
 
 
 def _move_alias(settings: Settings, case: Case) -> bool:

@@ -197,7 +197,7 @@ def _write(
     number = newest.number + 1 if newest else 1
     tag = release_tag(survey, model.downstream, number)
     # Not below the catalogues: whoever looks for those must not find half of one.
-    part = settings.home.resolve() / "predictions" / f".{tag}.{os.getpid()}.part"
+    part = settings.predictions_path / f".{tag}.{os.getpid()}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:

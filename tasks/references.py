@@ -201,6 +201,14 @@ class Interval(Reference):
     high: float
 
 
+class ReliabilityBin(Reference):
+    """Answers of about one confidence: its mean, the share that was right, and how many."""
+
+    confidence: float
+    accuracy: float
+    objects: int
+
+
 class Evaluation(Reference):
     """How a model does on one frozen test split.
 
@@ -209,7 +217,8 @@ class Evaluation(Reference):
     given `classes[j]`, empty for tasks without classes. `slices`
     holds the headline metric per slice, as `{"z 17-18": {"n": 40, "balanced_accuracy": 0.8}}`.
     `baselines` are the headline metric of simpler methods on the same split. `worst` are object
-    ids of the most confident errors.
+    ids of the most confident errors. `reliability` has no empty bins; it is empty for tasks without
+    classes.
     """
 
     model: ModelRef
@@ -226,15 +235,37 @@ class Evaluation(Reference):
     slices: dict[str, dict[str, float]] = Field(default_factory=dict)
     baselines: dict[str, float] = Field(default_factory=dict)
     worst: tuple[str, ...] = ()
+    reliability: tuple[ReliabilityBin, ...] = ()
+
+
+class DriftEvidence(Reference):
+    """Whether the data moved between the champion's training and the challenger's evidence.
+
+    `alarm` is None while that is unknown; `sentence` says then why. `sides` are what was compared,
+    the champion's first, `rows` what was found: name, value, meaning. `report` names the artifact
+    of the challenger's run that has the whole of it.
+    """
+
+    alarm: bool | None
+    sentence: str
+    encoder: str = ""
+    sides: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+    report: str = ""
 
 
 class EvidencePacket(Reference):
     """What a person decides on: the challenger, and the champion on the same test split.
 
     `champion` is None when no champion exists yet. `facts` are the lineage lines shown to the
-    reviewer (training snapshot, encoder digest, labels, code version, run).
+    reviewer (training snapshot, encoder digest, labels, code version, run). `figures` are the
+    SHA-256 of PNG files by side ("challenger", "champion", "drift") and name; the files are with
+    the challenger's run (`tasks.evidence_figures`).
     """
 
     challenger: Evaluation
     champion: Evaluation | None = None
     facts: dict[str, str] = Field(default_factory=dict)
+    drift: DriftEvidence | None = None
+    figures: dict[str, dict[str, str]] = Field(default_factory=dict)

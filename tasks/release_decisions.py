@@ -20,7 +20,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from pydantic import ValidationError
 
+from tasks.answers import run_url
 from tasks.errors import TaskError
+from tasks.events import tell_held
 from tasks.references import Reference
 from tasks.release_diff import ReleaseDiff
 from tasks.release_page import html_diff, verdict
@@ -115,6 +117,7 @@ def open_case(folder: Path, found: ReleaseDiff, names: tuple[str, str, str], sec
     for name, text in (*contents.items(), (CASE, document.model_dump_json(indent=1))):
         with whole_file(case / name) as partial:
             partial.write_text(text, encoding="utf-8")
+    _tell(document)
     return case
 
 
@@ -217,6 +220,22 @@ def read_decision(folder: Path) -> ReleaseDecision | None:
         return None
     except ValidationError as error:
         raise NoSuchProposal(f"{folder / DECISION} is no decision: {error}") from error
+
+
+def decided_cases(settings: Settings) -> list[tuple[ReleaseCase, ReleaseDecision]]:
+    """Return what was decided, also by silence, the newest first."""
+    found = [(read_case(folder), read_decision(folder)) for folder in _case_folders(settings)]
+    decided = [(case, decision) for case, decision in found if decision is not None]
+    return sorted(decided, key=lambda item: item[1].at, reverse=True)
+
+
+def _tell(case: ReleaseCase) -> None:
+    what = (
+        f"{case.tag} waits for a decision until {case.deadline:%Y-%m-%d %H:%M} UTC: "
+        f"{'; '.join(case.broken)}"
+    )
+    link = run_url(case.flow_run_id) if case.flow_run_id else ""
+    tell_held(case.tag, case.digest[:DIGITS], what, link)
 
 
 def _record(folder: Path, decision: ReleaseDecision) -> None:

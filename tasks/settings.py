@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         return self.staging or self.home.resolve() / "staging"
 
     @property
+    def predictions_path(self) -> Path:
+        """Return the folder of what models predicted of bricks; can be made again."""
+        return self.home.resolve() / "predictions"
+
+    @property
     def catalogue_path(self) -> Path:
         """Return the folder of published catalogues."""
         return self.home.resolve() / "catalogues"

@@ -109,9 +109,9 @@ class UserStore:
             raise UserProblem(f"there is a user {name!r} already")
         return User(name, chosen)
 
-    def list(self) -> list[User]:
-        """Return the users that may come in, by name."""
-        return [_user(row) for row in self._tables.users() if row.disabled_at is None]
+    def list(self, *, locked: bool = False) -> list[User]:
+        """Return the users that may come in, or those that are locked out, by name."""
+        return [_user(row) for row in self._tables.users() if (row.disabled_at is None) != locked]
 
     def find(self, name: str) -> User | None:
         """Return the user of that name who may come in; not a proof of who asks."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markdown import Markdown
 
+from flows.console.downstream import Downstream
 from flows.console.terminal import console, fail, fail_on_errors, flow_command
 from flows.console.users import Name, Token, identify
 
@@ -26,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 @flow_command
 def promote(
-    downstream: Annotated[str, typer.Argument(help="Downstream task, such as morphology.")],
+    downstream: Downstream,
     version: Annotated[str, typer.Option(help="Challenger; default: the newest candidate.")] = "",
     timeout_hours: Annotated[
         float, typer.Option(help="A decision that has not come by then counts as a rejection.")

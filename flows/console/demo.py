@@ -13,7 +13,9 @@ from rich.panel import Panel
 from flows.console.models import show_evaluation
 from flows.console.terminal import console, fail_on_errors, progress_bars, show_receipt
 from flows.console.trace import lineage
+from flows.console.users import identify
 from flows.services import configure_environment, prefect_server
+from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     from flows.training_cycle import CycleResult
@@ -81,36 +83,58 @@ def _run(folder: Path) -> "CycleResult":
 
 def _hold(folder: Path, item: "WaitingPromotion") -> None:
     """Show the evidence; say how to decide, or decide when nobody is there to."""
-    from tasks.promotion import decide
-
     console.print(Panel(Markdown(item.evidence), title="evidence for a human decision"))
+    command = f"brickyard --home {folder / 'home'} approve"
     if sys.stdin.isatty():
-        command = f"brickyard --home {folder / 'home'} approve"
         console.print("The run now waits for you. Decide in one of two ways:")
         console.print(f"  in the Prefect page, button Resume: [bold]{item.url}[/]")
         console.print(f"  in another terminal:                [bold]{command}[/]   (or reject)")
         return
+    try:
+        _decide(item)
+    except TaskError as error:
+        console.print(
+            f"[red]the demo may not decide: {error}[/]\nThe run waits for [bold]{command}[/]"
+        )
+
+
+def _decide(item: "WaitingPromotion") -> None:
+    """Decide through the service that everybody decides through, and say so."""
+    from tasks.deciding import DecisionRequest, decide
+    from tasks.settings import load_settings
+
     approve, reason = _verdict(item)
     console.print(
         f"No terminal, so nobody can be asked: the demo {'approves' if approve else 'rejects'} "
-        f"through the same public call (tasks.promotion.decide). Reason: {reason}"
+        f"through the same service (tasks.deciding.decide). Reason: {reason}"
     )
-    decide(
-        item.flow_run_id,
+    user, proof = identify("", "")
+    request = DecisionRequest(
+        flow_run_id=item.flow_run_id,
         approve=approve,
-        reviewer=NO_TERMINAL,
         reason=reason,
         seen_evidence=item.evidence_digest,
+        proof=proof,
+        reviewer=NO_TERMINAL,
     )
+    decide(load_settings(), user, request)
 
 
 def _verdict(item: "WaitingPromotion") -> tuple[bool, str]:
-    """Return what the demo decides, and why: approve what beats every baseline and the champion."""
+    """Return what the demo decides, and why: approve what beats every baseline and the champion.
+
+    Whatever breaks a limit is rejected: the demo overrides nothing.
+    """
     from tasks.evidence import evidence_of
+    from tasks.policies import broken_limits, read_policies
     from tasks.settings import load_settings
 
-    packet = evidence_of(load_settings(), item.evidence_digest)
+    settings = load_settings()
+    packet = evidence_of(settings, item.evidence_digest)
     challenger, champion = packet.challenger, packet.champion
+    broken = broken_limits(packet, read_policies(settings).of(item.downstream))
+    if broken:
+        return False, "; ".join(broken)
     value = challenger.metrics[challenger.headline].value
     rivals = dict(challenger.baselines)
     if champion is not None:

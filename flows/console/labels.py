@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
+from flows.console.downstream import Downstream
 from flows.console.terminal import console, fail, fail_on_errors, flow_command, progress_bars
 
 FORMS = ("csv", "galaxy-zoo", "label-studio")
@@ -129,7 +130,7 @@ def show_agreement(survey: Survey = "dr10/south", question: Question = "morpholo
 
 @flow_command
 def label_round(
-    downstream: Annotated[str, typer.Argument(help="Downstream task that asks.")],
+    downstream: Downstream,
     survey: Survey = "dr10/south",
     count: Annotated[int | None, typer.Option(help="Objects of a round.")] = None,
     strategy: Annotated[str | None, typer.Option(help="How objects are chosen.")] = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from flows.console.downstream import Downstream
 from flows.console.terminal import (
     console,
     flow_command,
@@ -110,7 +111,7 @@ def embed(
 
 @flow_command
 def finetune(
-    downstream: Annotated[str, typer.Argument(help="Downstream task, such as morphology.")],
+    downstream: Downstream,
     survey: Annotated[str, typer.Option(help="Survey in the store.")] = "dr10/south",
     encoder: Encoder = "",
     mode: Annotated[
@@ -140,7 +141,7 @@ def finetune(
 
 @flow_command
 def predict(
-    downstream: Annotated[str, typer.Argument(help="Downstream task with a champion.")],
+    downstream: Downstream,
     survey: Annotated[str, typer.Option(help="Survey in the store.")] = "dr10/south",
     snapshot: Annotated[str | None, typer.Option(help="Snapshot id; default: newest.")] = None,
 ) -> None:

@@ -7,10 +7,15 @@ from flows.review_desk.access import Visit, page
 from tasks.answers import NotWaiting, find_waiting
 from tasks.audit import audit_registry
 from tasks.deciding import DecisionRequest, LimitBroken, decide
+from tasks.decisions import find_case
 from tasks.desk_pages_approve import can_compare, find_disagreements, slices_of, view_case
+from tasks.desk_pages_releases import held_releases
+from tasks.evidence_figures import read_figure
 from tasks.promotion import settle_unfinished
 from tasks.rollback import RollbackRequest, roll_back
 from tasks.users import CODE_MINUTES
+
+FIGURE_CACHE = "private, max-age=86400, immutable"  # its address holds its digest
 
 
 @page("view")
@@ -22,6 +27,7 @@ def waiting(visit: Visit) -> Response:
         "approve.html",
         promotions=promotions,
         trouble=trouble,
+        releases=held_releases(desk.settings),
         champions=desk.champions.get(),
         disagreements=desk.findings.get(),
     )
@@ -31,6 +37,18 @@ def waiting(visit: Visit) -> Response:
 def case(visit: Visit) -> Response:
     """Show the evidence of a challenger and the form to decide."""
     return _case_page(visit)
+
+
+@page("view")
+def figure(visit: Visit) -> Response:
+    """Return a figure of the evidence, as it was when the evidence was put together."""
+    settings, case_id = visit.desk.settings, visit.path("case_id")
+    found = find_case(settings, case_id)
+    if found is None:
+        raise HTTPException(404, f"no case {case_id[:12]} was opened here")
+    content = read_figure(settings, found[1], visit.path("side"), visit.path("name"))
+    headers = {"cache-control": FIGURE_CACHE}
+    return Response(content, media_type="image/png", headers=headers)
 
 
 @page("decide")

@@ -4,6 +4,7 @@ from starlette.responses import Response
 
 from flows.review_desk.access import Visit, page
 from tasks.desk_pages import links_of
+from tasks.desk_pages_releases import held_releases
 
 
 @page("view")
@@ -16,6 +17,7 @@ def home(visit: Visit) -> Response:
         rounds=desk.queue.rounds(waiting_only=True),
         promotions=promotions,
         trouble=trouble,
+        releases=held_releases(desk.settings),
         surveys=desk.surveys.get(),
         champions=desk.champions.get(),
         disagreements=desk.findings.get(),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -9,10 +10,20 @@ from starlette.responses import Response
 from flows.review_desk.access import Visit, page
 from flows.review_desk.look import choices, view_of, view_query, viewer_link
 from storage.errors import StorageError
-from tasks.desk_pages_label import UNSURE, Given, Shown, confident, submit, undo
+from tasks.desk_pages_label import Given, Shown, confident, submit, undo
 from tasks.desk_pages_rounds import questions
 from tasks.label_rounds import Claim, Round
 from tasks.pictures import View
+from tasks.question_paths import (
+    UNSURE,
+    Step,
+    join_path,
+    next_question,
+    split_path,
+    step_of,
+    tree_of,
+    words_of,
+)
 
 AHEAD = 6  # objects taken for the page of one at a time; the browser fetches them before
 GRID = 24
@@ -55,6 +66,9 @@ def one(visit: Visit) -> Response:
 def grid(visit: Visit) -> Response:
     """Show many objects of a round at once."""
     number = int(visit.path("number"))
+    plan = visit.desk.queue.round(number).plan
+    if tree_of(plan.question, plan.answers) is not None:
+        return visit.go(f"/label/{number}")  # one object is several questions
     claims = visit.desk.queue.claim(number, visit.user.name, GRID)
     return _label_page(visit, "label_grid.html", number, claims, SMALL)
 
@@ -64,11 +78,16 @@ def answer(visit: Visit) -> Response:
     """Take the answer to one object, or put it aside, and go on to the next."""
     number, item = int(visit.path("number")), _whole(visit.value("item"))
     view = view_of({key: visit.value(key) for key in visit.form})
-    given = visit.value("answer")
+    given, plan = visit.value("answer"), visit.desk.queue.round(number).plan
+    path = (*split_path(visit.value("path")), given)
+    tree = tree_of(plan.question, plan.answers)
     if given == "skip":
         visit.desk.queue.skip(item, visit.user.name)
+    elif tree is not None and given != UNSURE and next_question(tree, path) is not None:
+        more = urlencode({"item": item, "path": join_path(path)})
+        return visit.go(f"/label/{number}?{view_query(view)}&{more}")
     else:
-        said = Given(item, given, visit.value("comment"))
+        said = Given(item, join_path(path), visit.value("comment"))
         _submit(visit, number, [said], _shown(visit, number, "one", view))
     return visit.go(f"/label/{number}?{view_query(view)}")
 
@@ -132,6 +151,7 @@ def _label_page(
     desk, view = visit.desk, view_of(visit.query)
     asked = desk.queue.round(number)
     last = desk.queue.last(number, visit.user.name)
+    path = _path(visit, claims)
     mine = [row for row in desk.queue.annotators(number) if row["annotator"] == visit.user.name]
     return visit.page(
         template,
@@ -141,11 +161,36 @@ def _label_page(
         done=mine[0]["answers"] if mine else 0,
         answers=asked.plan.answers,
         unsure=UNSURE,
+        path_so_far=join_path(path),
+        step=_step(asked, path),
+        said=_said(asked, path),
         view=view,
         view_query=view_query(view),
         thresholds=THRESHOLDS,
         **choices(desk, asked.plan.survey),
     )
+
+
+def _path(visit: Visit, claims: Sequence[Claim]) -> tuple[str, ...]:
+    """Return what was said already about the first object of the page."""
+    first = str(claims[0].item) if claims else ""
+    return split_path(visit.query.get("path", "")) if visit.query.get("item") == first else ()
+
+
+def _step(asked: Round, path: tuple[str, ...]) -> Step | None:
+    """Return what a tree of questions asks next; None for a question that stands alone."""
+    tree = tree_of(asked.plan.question, asked.plan.answers)
+    question = next_question(tree, path) if tree else None
+    return step_of(question) if question else None
+
+
+def _said(asked: Round, path: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return what was said on the way, each with the path that leads to its question."""
+    tree = tree_of(asked.plan.question, asked.plan.answers)
+    if tree is None:
+        return []
+    words = words_of(tree, path)
+    return [(word, join_path(path[:place])) for place, word in enumerate(words)]
 
 
 def _card(visit: Visit, asked: Round, claim: Claim, view: View, size: int) -> Card:
