@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ OUTCOME_STYLE = {
     Outcome.QUARANTINED: "red",
     Outcome.FAILED: "red",
 }
+LINE_SECONDS = 30.0  # between lines of progress, in a log or a pipe
 ROWS_SHOWN = 40  # a receipt of thousands of bricks is read in its file, not in a terminal
 
 
@@ -50,7 +52,11 @@ def fail(message: str) -> NoReturn:
 
 @contextmanager
 def progress_bars() -> Iterator[None]:
-    """Show a bar for each kind of work that reports progress inside the block."""
+    """Show how far each kind of work is inside the block: bars, or lines where none can be drawn."""
+    if not console.is_terminal:
+        with report_to(_progress_lines()):
+            yield
+        return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -58,7 +64,7 @@ def progress_bars() -> Iterator[None]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+    with Progress(*columns, console=console) as progress:
         bars: dict[str, int] = {}
 
         def show(what: str, done: int, total: int) -> None:
@@ -68,6 +74,19 @@ def progress_bars() -> Iterator[None]:
 
         with report_to(show):
             yield
+
+
+def _progress_lines() -> Callable[[str, int, int], None]:
+    """Return what prints a line at the end of each kind of work, and now and then before it."""
+    told: dict[str, float] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done == total or now - told.setdefault(what, now) >= LINE_SECONDS:
+            told[what] = now
+            console.print(f"   {what}: {done} of {total}", highlight=False)
+
+    return show
 
 
 def show_receipt(receipt: Receipt) -> None:
