@@ -1,4 +1,4 @@
-"""Less memory or more speed for a timm trunk inside a model: the numbers mean the same."""
+"""Less memory, more speed, less waiting for a training step: the numbers mean the same."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,3 +40,14 @@ def accelerated(model: nn.Module, *, checkpointing: bool, compiler: str) -> Iter
             trunk.set_grad_checkpointing(False)
             for name in _METHODS if compiler else ():
                 delattr(trunk, name)
+
+
+def seed_device(seed: int, device: str) -> None:
+    """Seed the generators that layers on a device draw from, in time that a small step can spare.
+
+    `torch.manual_seed` seeds every kind of device; for one that is absent it keeps the call with
+    its traceback, for good.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.startswith("cuda"):
+        torch.cuda.manual_seed(seed)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lvm.acceleration import accelerated
+from lvm.acceleration import accelerated, seed_device
 from lvm.configs import config_to_dict
 from lvm.distributed import (
     agree,
@@ -158,7 +158,7 @@ class _Run:
         groups = parameter_groups(
             self.model, self.model.trained(), config.weight_decay, config.layer_decay
         )
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.world = present_world()
         self.losses_of = parallel_step(self.model, self.world)  # all take the weights of process 0
         decay = config.ema_decay
@@ -183,6 +183,7 @@ class _Run:
         length = math.ceil(_length(batches, self.config) / self.config.accumulate)
         sums: dict[str, float] = {}
         seen = 0.0
+        self.model.train()  # a callback may have used a part of it for inference
         for index, group in enumerate(_groups(batches, self.config.accumulate)):
             self._set_rate((self.epoch + min(index / length, 1.0)) / self.config.epochs)
             values, count = self._take_step(group)
@@ -213,8 +214,11 @@ class _Run:
     def _take_step(self, group: Sequence[Batch]) -> tuple[dict[str, float], float]:
         """Change the weights once; return the means over the objects, and their number."""
         generator = step_generator(self.config.seed, self.step, self.world.rank)
-        torch.manual_seed(generator.initial_seed())  # dropout and stochastic depth draw from it
-        self.model.train()  # each time: a callback may have used the model for inference
+        seed_device(generator.initial_seed(), self.config.device)  # for dropout, stochastic depth
+        if (
+            not self.model.training
+        ):  # to tell every layer costs a small step
+            self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         counts = [batch_size(batch) for batch in group]
         total = sum_over(self.world, {"objects": float(sum(counts))})["objects"]

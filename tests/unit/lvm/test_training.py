@@ -192,3 +192,34 @@ def test_accumulated_batches_make_the_step_of_one_large_batch():
 def test_the_last_accumulated_step_of_an_epoch_may_be_short():
     config = TrainConfig(epochs=2, learning_rate=0.1, accumulate=2)
     assert fit(Line(), batches, config).steps == 4
+
+
+def test_every_step_trains_in_training_mode_whatever_callbacks_did():
+    modes, told = [], []
+
+    class Watched(Line):
+        def train(self, mode=True):
+            told.append(mode)
+            return super().train(mode)
+
+        def training_step(self, batch, generator):
+            modes.append((self.training, self.layer.training))
+            return super().training_step(batch, generator)
+
+    def infer(event):
+        if event.kind == "step" and event.step == 2:
+            event.model.eval()
+        if event.kind == "epoch":
+            event.model.layer.eval()
+
+    fit(Watched(), batches, dataclasses.replace(CONFIG, epochs=4), [infer])
+    assert modes == [(True, True)] * 12
+    assert len(told) == 4 + 2 + 1  # epochs, out of evaluation and back, the end
+
+
+def test_a_step_leaves_nothing_behind_with_devices_that_are_absent():
+    if torch.cuda.is_available():
+        pytest.skip("the device is there: nothing waits for it")
+    waiting = len(torch.cuda._queued_calls)
+    fit(Line(), batches, CONFIG)
+    assert len(torch.cuda._queued_calls) == waiting
