@@ -33,6 +33,9 @@ def few_shot(
     real_folder: Annotated[
         Path, typer.Option(help="Folder of the pictures: labels.csv and images/.")
     ] = REAL_FOLDER,
+    sky: Annotated[
+        bool, typer.Option("--sky/--no-sky", help="Measure on the pretend sky; not: real alone.")
+    ] = True,
     out: Annotated[
         Path, typer.Option(help="Folder of everything; a run that was killed goes on there.")
     ] = Path("benchmark-few-shot"),
@@ -48,6 +51,7 @@ def few_shot(
 
     options = {
         "real_folder": real_folder,
+        "sky": sky,
         "encoder": encoder,
         "imagenet": imagenet,
         "device": device,

@@ -52,7 +52,7 @@ def fail(message: str) -> NoReturn:
 
 @contextmanager
 def progress_bars() -> Iterator[None]:
-    """Show how far each kind of work is inside the block: bars, or lines where none can be drawn."""
+    """Show how far each kind of work is inside the block: bars, or lines for a log."""
     if not console.is_terminal:
         with report_to(_progress_lines()):
             yield

@@ -87,7 +87,7 @@ def cells_of(config: FewShotConfig, sizes: dict[str, int]) -> list[Cell]:
 def run_cells(config: FewShotConfig) -> list[dict[str, Any]]:
     """Measure every cell that is not there yet; return all of them."""
     folder = cell_folder(config)
-    sizes = {SKY: len(sky_data(config)[0])}
+    sizes = {SKY: len(sky_data(config)[0])} if config.sky else {}
     if config.real == GZ2:
         sizes[GZ2] = min(len(picture_data(config, seed)[0]) for seed in range(FOLDS))
     cells = cells_of(config, sizes)

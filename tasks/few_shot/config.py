@@ -104,6 +104,8 @@ class FewShotConfig:
         Weights of ResNet18, safetensors or a state dict; without it that method is left out.
     real : str
         "gz2" adds cross-validated Galaxy Zoo 2 pictures from `real_folder`.
+    sky : bool
+        Whether the pretend sky is measured; without it there must be real pictures.
     """
 
     out: Path
@@ -123,6 +125,7 @@ class FewShotConfig:
     imagenet: Path | None = None
     real: str = "none"
     real_folder: Path | None = None
+    sky: bool = True
     network: NetworkConfig = field(default_factory=NetworkConfig)
     workers: int = 2
     device: str = "cpu"
@@ -136,6 +139,8 @@ class FewShotConfig:
             raise BadBenchmark("seeds, workers and every number of labels must be at least 1")
         if self.real not in REAL:
             raise BadBenchmark(f"real is one of {REAL}, not {self.real!r}")
+        if not self.sky and self.real == "none":
+            raise BadBenchmark("without the pretend sky there is nothing to measure: give real gz2")
         if self.pool.seed == self.test.seed:
             raise BadBenchmark("pool and test must be different skies: give them different seeds")
 

@@ -20,9 +20,13 @@ DEVICE = os.environ.get("BRICKYARD_FEW_SHOT_DEVICE", "cpu")
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def out(tmp_path_factory):
     folder = os.environ.get("BRICKYARD_FEW_SHOT_OUT")
-    out = Path(folder) if folder else tmp_path_factory.mktemp("few-shot")
+    return Path(folder) if folder else tmp_path_factory.mktemp("few-shot")
+
+
+@pytest.fixture(scope="module")
+def found(out):
     return run_few_shot(few_shot_config(SIZE, out, device=DEVICE))
 
 
@@ -63,12 +67,11 @@ def test_what_the_methods_reach(part):
         keep(f"auc_{method}", values, "", f"with {curve.labels[-1]} labels", "")
 
 
-def test_real_pictures_cross_validated(found):
+def test_real_pictures_cross_validated(out):
     if not REAL.is_dir():
         pytest.skip("the real pictures are not on this machine")
-    config = few_shot_config(SIZE, found.config.out, device=DEVICE, real="gz2", real_folder=REAL)
-    report = run_few_shot(config)
-    (pictures,) = (part for part in report.parts if part.data == "gz2")
+    options = {"device": DEVICE, "real": "gz2", "real_folder": REAL, "sky": False}
+    (pictures,) = run_few_shot(few_shot_config(SIZE, out, **options)).parts
     for method in (methods.BASELINE, methods.LINEAR, methods.DESCRIBED, methods.HITL):
         curve = pictures.curves["auc"][method]
         values = curve.values[:, -1].tolist()

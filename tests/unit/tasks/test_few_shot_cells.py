@@ -103,3 +103,12 @@ def test_a_plot_of_curves_that_never_meet(tmp_path):
     ratio = label_ratio(low, high, 0.9)
     draw_curves(tmp_path / "a.png", {methods.BASELINE: low, methods.HITL: high}, 0.9, ratio, "t")
     assert (tmp_path / "a.png").is_file()
+
+
+def test_real_pictures_may_be_measured_alone(config, few_cells, monkeypatch):
+    samples = made_up(60, 0, side=36), made_up(40, 1, side=36)
+    monkeypatch.setattr(cells, "picture_data", lambda config, seed: samples)
+    alone = replace(config, real="gz2", sky=False, picture_labels=(16,))
+    assert {cell["data"] for cell in cells.run_cells(alone)} == {cells.GZ2}
+    with pytest.raises(BadBenchmark, match="nothing to measure"):
+        replace(alone, real="none")
