@@ -3,6 +3,7 @@
 Nothing here knows what the programs are; `services` and `stack` do.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -10,13 +11,19 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-START_SECONDS = 120  # a first start on a busy machine creates and migrates a database
+START_SECONDS = 300  # a first start imports, creates and migrates a database: slow where it is busy
+TELL_SECONDS = 20  # between lines about a service that is still waited for
+ANSWER_SECONDS = 10  # for one request: where nothing listens, the refusal comes at once
 STOP_SECONDS = 20
+
+Tell = Callable[[str], None]
+
+logger = logging.getLogger(__name__)
 
 
 class ServiceFailed(RuntimeError):
@@ -67,16 +74,23 @@ def start(service: Service) -> "subprocess.Popen[bytes]":
         )
 
 
-def wait_until_ready(process: "subprocess.Popen[bytes]", service: Service) -> None:
-    """Return when the service answers.
+def wait_until_ready(
+    process: "subprocess.Popen[bytes]", service: Service, tell: Tell = logger.warning
+) -> None:
+    """Return when the service answers; one that lives is given `START_SECONDS`.
+
+    Parameters
+    ----------
+    tell : callable
+        Given a sentence every `TELL_SECONDS` that says what is waited for.
 
     Raises
     ------
     ServiceFailed
-        If it ends, or does not answer in `START_SECONDS`; the message shows the end of its log.
+        If it ends, or does not answer in time; the message shows the end of its log.
     """
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    begin = told = time.monotonic()
+    while (now := time.monotonic()) < begin + START_SECONDS:
         if process.poll() is not None:
             raise ServiceFailed(
                 f"{service.name} ended with status {process.returncode}. The end of "
@@ -84,9 +98,16 @@ def wait_until_ready(process: "subprocess.Popen[bytes]", service: Service) -> No
             )
         if not service.health or answers(service.health):
             return
+        if now > told + TELL_SECONDS:
+            told = now
+            tell(
+                f"{service.name} runs but does not answer at {service.health} yet: waiting for it, "
+                f"{now - begin:.0f} of at most {START_SECONDS} s; its log is {service.log}"
+            )
         time.sleep(0.25)
     raise ServiceFailed(
-        f"{service.name} did not answer at {service.health} in {START_SECONDS} s; see {service.log}"
+        f"{service.name} runs but did not answer at {service.health} in {START_SECONDS} s. "
+        f"The end of {service.log}:\n{_end_of(service.log)}"
     )
 
 
@@ -140,7 +161,7 @@ def wait_until_gone(pid: int) -> None:
 def answers(url: str) -> bool:
     """Say whether something answers at a URL, and not with an error."""
     try:
-        with urllib.request.urlopen(url, timeout=2):
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS):
             return True
     except (urllib.error.URLError, OSError):
         return False

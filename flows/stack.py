@@ -20,6 +20,7 @@ from flows.deployments import POOLS, project_folder, register_deployments
 from flows.processes import (
     Service,
     ServiceFailed,
+    Tell,
     answers,
     is_alive,
     is_free,
@@ -30,6 +31,7 @@ from flows.processes import (
     wait_until_ready,
 )
 from flows.services import SERVER_RECORD, prefect_service
+from tasks.first_opening import first_opening
 from tasks.whole_files import whole_file
 
 STACK_RECORD = "services.json"
@@ -39,8 +41,6 @@ WATCH_SECONDS = 1.0
 QUIET_SECONDS = 600.0  # a service that ran this long has its restarts forgotten
 # Of runs of deployments: flows/automations/crash-silent-runs.yaml ends those that fell silent.
 HEARTBEAT_SECONDS = "30"
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,14 @@ def run_stack(home: Path, ports: Ports, tell: Tell) -> Iterator["Stack"]:
     _check_ports(ports)
     stack = Stack(home, tell)
     try:
-        for service in services_of(home, ports):
+        prefect, mlflow, *others = services_of(home, ports)
+        stack.start(prefect)
+        tell("registering deployments")
+        register_deployments(home, f"{prefect.url}/api")
+        with first_opening(home):  # it may create the database that a command opens meanwhile
+            stack.start(mlflow)
+        for service in others:
             stack.start(service)
-            if service.name == "Prefect":
-                tell("registering deployments")
-                register_deployments(home, f"{service.url}/api")
         yield stack
     finally:
         stack.stop()
@@ -116,7 +119,7 @@ class Stack:
         item = _Running(service, start(service))
         self._running.append(item)
         self._record()
-        wait_until_ready(item.process, service)
+        wait_until_ready(item.process, service, self._tell)
 
     def watch(self, forever: Callable[[], bool]) -> None:
         """Start again what dies, as long as `forever()` is true.
@@ -156,7 +159,7 @@ class Stack:
         item.process, item.since = start(item.service), time.monotonic()
         item.restarts += 1
         self._record()
-        wait_until_ready(item.process, item.service)
+        wait_until_ready(item.process, item.service, self._tell)
 
     def _record(self) -> None:
         found = {

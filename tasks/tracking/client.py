@@ -5,16 +5,30 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from tasks.first_opening import first_opening
 from tasks.settings import Settings
 
 TEXT_LIMIT = 5000  # MLflow refuses longer tags (8000) and parameters (6000)
 
+_opened: set[str] = set()  # databases that this process has opened: they are there and migrated
+
 
 def connect(settings: Settings) -> MlflowClient:
-    """Return a client of the tracking server, or of the database of the home folder."""
-    if not settings.tracking_uri:
-        settings.home.resolve().mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri)
+    """Return a client of the tracking server, or of the database of the home folder.
+
+    A process opens a database for the first time while no other does: see `tasks.first_opening`.
+    """
+    uri = settings.mlflow_uri
+    if settings.tracking_uri or uri in _opened:
+        return _client(uri)
+    with first_opening(settings.home):
+        client = _client(uri)
+    _opened.add(uri)
+    return client
+
+
+def _client(uri: str) -> MlflowClient:
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def all_pages(search: Callable[..., Any]) -> Iterator[Any]:

@@ -65,7 +65,7 @@ def test_a_killed_service_is_started_again(home):
 
 def test_one_that_keeps_dying_is_given_up(home, monkeypatch):
     monkeypatch.setattr(stack, "RESTARTS", 2)
-    monkeypatch.setattr(stack, "wait_until_ready", lambda process, service: None)
+    monkeypatch.setattr(stack, "wait_until_ready", lambda process, service, tell: None)
     running = Stack(home, lambda _: None)
     running.start(sleeper(home, "one", "raise SystemExit(3)"))
     with pytest.raises(ServiceFailed, match="died 3 times"):
