@@ -159,9 +159,12 @@ def _write_properties(
     folder: Path, plan: ExportPlan, cells: _Cells, covered: float, most_rows: int
 ) -> None:
     size = sum(path.stat().st_size for path in (folder / "dataset").rglob("*") if path.is_file())
+    survey = str(plan.provenance.get("survey", ""))
+    # LSDB tells catalogues apart by this name, also when one is matched with another of its survey.
+    name = str(plan.provenance.get("release") or survey).replace("/", "_")
     values = {
-        "obs_collection": str(plan.provenance.get("survey", "")).replace("/", "_"),
-        "obs_title": f"Objects of {plan.provenance.get('survey', '')}",
+        "obs_collection": name,
+        "obs_title": f"Objects of {survey}",
         "dataproduct_type": "object",
         "hats_nrows": plan.rows,
         "hats_col_ra": "ra",
@@ -173,7 +176,7 @@ def _write_properties(
         "hats_max_rows": most_rows,
         "hats_estsize": -(-size // 1024),
         "moc_sky_fraction": f"{covered:.6g}",
-        "hats_builder": str(plan.provenance.get("creator", "brickyard")),
+        "hats_builder": f"brickyard {plan.provenance.get('creator', '')}".strip(),
         "hats_creation_date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MUTC"),
         "hats_version": "v1.0",
         "brickyard_snapshot": str(plan.provenance.get("snapshot_id", "")),
