@@ -24,7 +24,7 @@ from tasks.rounds import (
 from tasks.settings import load_settings
 from tasks.snapshots import find_snapshot
 
-NOTHING_LEFT = "every object is labelled"
+NOTHING_LEFT = "every object is labelled, or another open round asks about it"
 
 
 @flow(name="label-round", flow_run_name="label {survey} for {downstream}")

@@ -2,17 +2,19 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from lvm.downstream import DOWNSTREAM_TASKS
 from storage.errors import StorageError
 from tasks import tracking
 from tasks.answers import run_url
+from tasks.champions import recorded_moves
 from tasks.desk_pages_rounds import newest_catalogue
 from tasks.embedded import NothingEmbedded
 from tasks.encoders import NoEncoder, NotEmbedded, find_embeddings, find_encoder
-from tasks.references import Reference
+from tasks.provenance import VersionRecord
+from tasks.references import ModelRef, Reference
 from tasks.settings import Settings
 from tasks.snapshots import SurveySummary, describe_store, find_snapshot
 
@@ -20,8 +22,20 @@ T = TypeVar("T")
 KEPT_SECONDS = 10.0  # how old the state of store and registry on the page may be
 
 
+class Return(Reference):
+    """That a champion came back: who took back which version, when and why."""
+
+    instead_of: str
+    by: str
+    at: str
+    reason: str
+
+
 class ChampionSummary(Reference):
-    """The model in use for a downstream task, and how many versions wait."""
+    """The model in use for a downstream task, and how many versions wait.
+
+    `previous` is the version that would come back if this one were taken back; empty: none.
+    """
 
     downstream: str
     version: str
@@ -30,6 +44,8 @@ class ChampionSummary(Reference):
     decided_at: str
     published: str
     undecided: int
+    previous: str = ""
+    returned: Return | None = None
 
 
 class Kept(Generic[T]):
@@ -107,12 +123,40 @@ def champions_of(settings: Settings, surveys: list[SurveySummary]) -> list[Champ
                 version=champion.version if champion else "",
                 run_id=champion.run_id if champion else "",
                 decided_by=tags.get("decision.reviewer", ""),
-                decided_at=tags.get("decision.at", "")[:16].replace("T", " "),
+                decided_at=_moment(tags.get("decision.at", "")),
                 published=", ".join(folder.name for folder in folders if folder),
                 undecided=len(undecided),
+                previous=_before(settings, champion),
+                returned=_returned(tags, versions),
             )
         )
     return found
+
+
+def _before(settings: Settings, champion: ModelRef | None) -> str:
+    """Return the version that was champion before, by the recorded decisions."""
+    moves = recorded_moves(settings, champion.downstream) if champion else []
+    last = moves[-1] if moves and moves[-1].to == champion else None
+    return last.previous.version if last and last.previous else ""
+
+
+def _returned(tags: Mapping[str, str], versions: Sequence[VersionRecord]) -> Return | None:
+    """Return how a champion came back, from its tags; None if a promotion made it champion."""
+    at = tags.get("restored.at", "")
+    if at <= tags.get("decision.at", ""):
+        return None
+    case = tags["restored.case"]
+    taken = [x.model.version for x in versions if x.tags.get("rolled_back.case") == case]
+    return Return(
+        instead_of=taken[0] if taken else "",
+        by=tags.get("restored.reviewer", ""),
+        at=_moment(at),
+        reason=tags.get("restored.reason", ""),
+    )
+
+
+def _moment(text: str) -> str:
+    return text[:16].replace("T", " ")
 
 
 def links_of(settings: Settings) -> dict[str, str]:

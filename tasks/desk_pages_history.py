@@ -11,7 +11,11 @@ from typing import Any
 from storage.catalogue import format_object_id
 from tasks.decisions import Event, LedgerEvent, read_events
 from tasks.errors import TaskError
+from tasks.label_queue import LabelQueue
+from tasks.label_rounds import Round
+from tasks.references import Interval
 from tasks.release_decisions import ReleaseCase, ReleaseDecision, decided_cases
+from tasks.round_history import RoundRecord, campaigns, read_history
 from tasks.settings import Settings
 
 PAGE = 100
@@ -29,6 +33,7 @@ _TOLD = {
     Event.MOVED: "champion moved",
     Event.PUT_BACK: "put back by audit",
 }
+_ENDED = {"enough": "the answers are in", "deadline": "the deadline passed"}
 #: A spreadsheet takes a cell that begins with one of these for a formula, whoever typed it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -56,6 +61,61 @@ class Filter:
             raise BadFilter(f"start {start!r}: give a whole number")
         names = ("who", "text", "since", "until", "kind")
         return cls(**{name: values.get(name, "").strip()[:200] for name in names}, start=int(start))
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """A round of labelling, who answered in it and what was learnt.
+
+    `learns` tells a round of active learning from one that somebody opened. Without a measure,
+    `metric` is empty and `why_not` says why, where that is known.
+    """
+
+    round: Round
+    people: list[dict[str, Any]]
+    state: str
+    learns: bool
+    metric: str = ""
+    value: Interval | None = None
+    version: str = ""
+    test_objects: int = 0
+    why_not: str = ""
+
+
+def label_rounds(settings: Settings, queue: LabelQueue) -> list[RoundRow]:
+    """Return all rounds of labelling, the newest first."""
+    learnt = {
+        item.opened.queue_round: item
+        for name in campaigns(settings)
+        for item in read_history(settings, name)
+        if item.opened
+    }
+    return [
+        _round_row(item, queue.annotators(item.number), learnt.get(item.number))
+        for item in queue.rounds()
+    ]
+
+
+def _round_row(found: Round, people: list[dict[str, Any]], learnt: RoundRecord | None) -> RoundRow:
+    state = "waits for answers" if found.missing else "every answer is in"
+    if found.closed_at is not None:
+        why = learnt.closed.why if learnt and learnt.closed else ""
+        state = f"ended: {_ENDED.get(why, why)}" if why else "closed"
+    measured = learnt.measured if learnt else None
+    if measured is None or measured.evaluation is None:
+        why_not = measured.why if measured else ""
+        return RoundRow(found, people, state, learnt is not None, why_not=why_not)
+    evaluation = measured.evaluation
+    return RoundRow(
+        found,
+        people,
+        state,
+        learns=True,
+        metric=evaluation.headline,
+        value=evaluation.metrics[evaluation.headline],
+        version=evaluation.model.version,
+        test_objects=evaluation.test_objects,
+    )
 
 
 def decisions(settings: Settings, chosen: Filter) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pandas as pd
 from lvm.downstream import DOWNSTREAM_TASKS
 from storage.brick_store import read_objects
 from storage.catalogue import parse_object_id, read_catalogue, read_metadata
+from tasks.datasets import KEY, object_ids
 from tasks.label_queue import LabelQueue
 from tasks.label_rounds import QueueItem, QueueProblem, RoundPlan
 from tasks.loaders import open_snapshot
@@ -17,7 +18,6 @@ from tasks.question_paths import tree_of
 from tasks.settings import Settings
 from tasks.snapshots import find_snapshot
 
-KEY = ["release", "brickid", "objid"]
 RANDOM_SHARE = 0.25  # kept for unbiased estimates of how common answers are
 PICKED = "picked by hand"
 MOST_ANSWERS = 9  # keys 1 to 9; a tree of questions is asked one question after the other
@@ -73,7 +73,8 @@ def open_chosen_round(
 ) -> int:
     """Open a round on objects that a model is unsure of and on random ones; return its number.
 
-    Without a published catalogue of the question all objects are random ones.
+    Without a published catalogue of the question all objects are random ones. None is asked about
+    in another open round.
     """
     plan = RoundPlan(
         survey,
@@ -84,13 +85,22 @@ def open_chosen_round(
         wanted=choice.wanted,
         opened_by=user,
     )
-    return queue.open_round(plan, choose_items(settings, survey, question, choice))
+    return queue.open_drawn_round(
+        plan, lambda asked: choose_items(settings, survey, question, choice, asked)
+    )
 
 
 def choose_items(
-    settings: Settings, survey: str, question: str, choice: RoundChoice
+    settings: Settings,
+    survey: str,
+    question: str,
+    choice: RoundChoice,
+    asked: frozenset[str] = frozenset(),
 ) -> list[QueueItem]:
-    """Return the least certain objects of the newest catalogue, mixed with random ones."""
+    """Return the least certain objects of the newest catalogue, mixed with random ones.
+
+    Those `asked` about already (object ids) are left out.
+    """
     rng = np.random.default_rng(choice.seed)
     table = proposals(settings, survey, question)
     if table.empty:
@@ -98,8 +108,10 @@ def choose_items(
         table = read_objects(open_snapshot(snapshot), survey, catalogue=False)[KEY].assign(
             proposal="", confidence=0.0, model=""
         )
+        table = _without(table, asked)
         chosen = rng.permutation(len(table))[: choice.count]
         return _items(table.iloc[chosen].assign(why="random"))
+    table = _without(table, asked)
     random = rng.permutation(len(table))[: round(choice.count * choice.random_share)]
     rest = table.drop(index=table.index[random]).nsmallest(
         choice.count - len(random), "confidence", keep="first"
@@ -156,6 +168,10 @@ def newest_catalogue(settings: Settings, survey: str, question: str) -> Path | N
         if (metadata["survey"], metadata["model"]["downstream"]) == (survey, question):
             found.append((metadata["created_at"], file.parent))
     return max(found)[1] if found else None
+
+
+def _without(table: pd.DataFrame, asked: frozenset[str]) -> pd.DataFrame:
+    return table[~np.isin(object_ids(table), list(asked))] if asked else table
 
 
 def _items(table: pd.DataFrame) -> list[QueueItem]:

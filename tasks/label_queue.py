@@ -6,7 +6,6 @@ here first as *pending*, written to the ledger, then noted as *done*; what a cra
 between is put right by `LabelQueue.repair` from what the ledger says.
 """
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,9 @@ from typing import Any
 
 from tasks.label_rounds import (
     CLAIM_COLUMNS,
+    FREE_QUERY,
+    HELD_QUERY,
+    ITEM_COLUMNS,
     ROUNDS_QUERY,
     SCHEMA,
     Claim,
@@ -23,15 +25,21 @@ from tasks.label_rounds import (
     QueueProblem,
     Round,
     RoundPlan,
+    asked_ids,
     claim_of,
+    insert_answer,
     insert_items,
+    insert_round,
     round_of,
+    settle_answer,
 )
 from tasks.settings import Settings
 
 BUSY_SECONDS = 30.0  # how long a writer waits for another one
 CLAIM_SECONDS = 900.0  # an object taken and not answered goes back to the others after this
 STALE_SECONDS = 60.0  # an answer that is pending for so long was cut short by a crash
+
+Draw = Callable[[frozenset[str]], Sequence[QueueItem]]
 
 
 def open_queue(settings: Settings) -> "LabelQueue":
@@ -54,19 +62,45 @@ class LabelQueue:
 
         Raises
         ------
-        QueueProblem
+        NothingToAsk
             If there are no objects.
         """
-        if not items:
-            raise QueueProblem("no objects to ask about: the choice of objects is empty")
-        names = "title, survey, question, answers, guideline, blind, wanted, opened_by, opened_at"
-        texts = (plan.title, plan.survey, plan.question, json.dumps(plan.answers), plan.guideline)
-        values = (*texts, int(plan.blind), plan.wanted, plan.opened_by, self._clock())
         with self._write() as database:
-            query = f"INSERT INTO rounds ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            number = database.execute(query, values).lastrowid or 0
-            insert_items(database, number, plan.wanted, items)
-        return number
+            return insert_round(database, plan, self._clock(), items)
+
+    def open_drawn_round(self, plan: RoundPlan, draw: Draw) -> int:
+        """Open a round on objects that no other open round asks about; return its number.
+
+        Drawing may take minutes and keeps nobody from answering. If another round has got one of
+        the objects meanwhile, they are drawn again.
+
+        Parameters
+        ----------
+        draw : function
+            `(asked) -> items`: draw objects, none of them `asked` (object ids).
+
+        Raises
+        ------
+        NothingToAsk
+            If none can be drawn.
+        """
+        while True:
+            items = draw(self.asked(plan.survey, plan.question))
+            with self._write() as database:
+                taken = asked_ids(database, plan.survey, plan.question)
+                if taken.isdisjoint(item.object_id for item in items):
+                    return insert_round(database, plan, self._clock(), items)
+
+    def asked(self, survey: str, question: str) -> frozenset[str]:
+        """Return the ids of objects of which open rounds still want answers to a question."""
+        with self._connect() as database:
+            return asked_ids(database, survey, question)
+
+    def items(self, number: int) -> tuple[QueueItem, ...]:
+        """Return the objects of a round in their order."""
+        query = f"SELECT {ITEM_COLUMNS} FROM items WHERE round = ? ORDER BY item"
+        with self._connect() as database:
+            return tuple(QueueItem(*row) for row in database.execute(query, (number,)))
 
     def add_items(self, number: int, items: Iterable[QueueItem]) -> int:
         """Add objects to an open round; return how many were not in it yet."""
@@ -118,8 +152,8 @@ class LabelQueue:
             ).fetchone():
                 return []
             who = {"r": number, "a": annotator, "t": now}
-            rows = database.execute(_MINE, {**who, "n": most}).fetchall()
-            rows += database.execute(_OTHERS, {**who, "n": most - len(rows)}).fetchall()
+            rows = database.execute(HELD_QUERY, {**who, "n": most}).fetchall()
+            rows += database.execute(FREE_QUERY, {**who, "n": most - len(rows)}).fetchall()
             claims = [claim_of(row) for row in rows]
             database.executemany(
                 "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)",
@@ -146,7 +180,7 @@ class LabelQueue:
         begun = {}
         with self._write() as database:
             for item, answer in answers.items():
-                number = _insert_answer(database, item, annotator, answer, "pending", self._clock())
+                number = insert_answer(database, item, annotator, answer, "pending", self._clock())
                 if number is not None:
                     begun[item] = number
         return begun
@@ -155,12 +189,12 @@ class LabelQueue:
         """Note answers as done, after they went to the ledger."""
         with self._write() as database:
             for number in answers:
-                _settle(database, number, done=True)
+                settle_answer(database, number, done=True)
 
     def skip(self, item: int, annotator: str) -> bool:
         """Do not ask this annotator about an object again; others are asked."""
         with self._write() as database:
-            number = _insert_answer(database, item, annotator, "", "skipped", self._clock())
+            number = insert_answer(database, item, annotator, "", "skipped", self._clock())
             claim = (item, annotator)
             database.execute("DELETE FROM claims WHERE item = ? AND annotator = ?", claim)
             return number is not None
@@ -188,7 +222,7 @@ class LabelQueue:
     def finish_undo(self, answer: int, annotator: str) -> None:
         """Give an object back to the annotator whose answer was taken back."""
         with self._write() as database:
-            _settle(database, answer, done=False)
+            settle_answer(database, answer, done=False)
             database.execute(
                 "INSERT OR REPLACE INTO claims SELECT item, ?, ? FROM answers WHERE id = ?",
                 (annotator, self._clock() + CLAIM_SECONDS, answer),
@@ -215,7 +249,7 @@ class LabelQueue:
         found = [(int(row[0]), stands(claim_of(row[3:]), row[1], row[2])) for row in rows]
         with self._write() as database:
             for number, done in found:
-                _settle(database, number, done=done)
+                settle_answer(database, number, done=done)
         return len(found)
 
     def annotators(self, number: int) -> list[dict[str, Any]]:
@@ -251,49 +285,3 @@ class LabelQueue:
                 yield database
         finally:
             database.close()
-
-
-_UNANSWERED = (
-    "NOT EXISTS (SELECT 1 FROM answers s WHERE s.item = i.item AND s.annotator = :a "
-    "AND s.state <> 'undone')"
-)
-_MINE = f"""
-SELECT {CLAIM_COLUMNS}, '' FROM claims c JOIN items i USING (item)
-WHERE c.annotator = :a AND c.expires > :t AND i.round = :r AND {_UNANSWERED}
-ORDER BY i.item LIMIT :n
-"""
-_OTHERS = f"""
-SELECT {CLAIM_COLUMNS}, '' FROM items i WHERE i.round = :r AND i.missing > 0 AND {_UNANSWERED}
-  AND NOT EXISTS (SELECT 1 FROM claims m
-                  WHERE m.item = i.item AND m.annotator = :a AND m.expires > :t)
-  AND (SELECT COUNT(*) FROM claims c WHERE c.item = i.item AND c.expires > :t) < i.missing
-ORDER BY i.item LIMIT :n
-"""
-
-
-def _insert_answer(
-    database: sqlite3.Connection, item: int, annotator: str, answer: str, state: str, at: float
-) -> int | None:
-    """Insert an answer; None when the annotator has one to this object that stands."""
-    names = "item, annotator, answer, state, at"
-    query = f"INSERT INTO answers ({names}) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-    made = database.execute(query, (item, annotator, answer, state, at))
-    return made.lastrowid if made.rowcount == 1 else None
-
-
-def _settle(database: sqlite3.Connection, answer: int, *, done: bool) -> None:
-    """Note an answer as done or undone, and count it where that changes something."""
-    row = database.execute("SELECT item, state FROM answers WHERE id = ?", (answer,)).fetchone()
-    if row is None or row[1] not in ("pending", "undoing"):
-        return
-    counted = row[1] == "undoing"
-    change = int(counted) - int(done)
-    state = "done" if done else "undone"
-    database.execute("UPDATE answers SET state = ? WHERE id = ?", (state, answer))
-    database.execute("UPDATE items SET missing = missing + ? WHERE item = ?", (change, row[0]))
-    if done:
-        database.execute(
-            "DELETE FROM claims WHERE (item, annotator) IN "
-            "(SELECT item, annotator FROM answers WHERE id = ?)",
-            (answer,),
-        )

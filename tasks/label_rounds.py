@@ -49,6 +49,10 @@ class QueueProblem(TaskError, ValueError):
     """A round cannot be opened or used like this."""
 
 
+class NothingToAsk(QueueProblem):
+    """There is no object that a round could ask about."""
+
+
 @dataclass(frozen=True)
 class QueueItem:
     """An object to label: why it was chosen, what a model proposes, the answer where known.
@@ -64,6 +68,11 @@ class QueueItem:
     confidence: float = 0.0
     model: str = ""
     gold: str = ""
+
+    @property
+    def object_id(self) -> str:
+        """Return `<release>-<brickid>-<objid>`."""
+        return format_object_id(self.release, self.brickid, self.objid)
 
 
 @dataclass(frozen=True)
@@ -133,12 +142,33 @@ CLAIM_COLUMNS = (
     "i.item, i.round, i.release, i.brickid, i.objid, i.why, i.proposal, i.confidence, i.model"
 )
 
-
+ITEM_COLUMNS = "release, brickid, objid, why, proposal, confidence, model, gold"
 ROUNDS_QUERY = (
     "SELECT number, title, survey, question, answers, guideline, blind, wanted, opened_by, "
     "opened_at, closed_at, (SELECT COUNT(*) FROM items WHERE round = number), "
     "(SELECT COUNT(*) FROM items WHERE round = number AND missing > 0) FROM rounds"
 )
+_ASKED = """
+SELECT i.release, i.brickid, i.objid FROM items i JOIN rounds r ON r.number = i.round
+WHERE r.closed_at IS NULL AND r.survey = ? AND r.question = ? AND i.missing > 0
+"""
+_UNANSWERED = (
+    "NOT EXISTS (SELECT 1 FROM answers s WHERE s.item = i.item AND s.annotator = :a "
+    "AND s.state <> 'undone')"
+)
+#: What an annotator (:a) holds of a round (:r) at a time (:t), and what they may be given.
+HELD_QUERY = f"""
+SELECT {CLAIM_COLUMNS}, '' FROM claims c JOIN items i USING (item)
+WHERE c.annotator = :a AND c.expires > :t AND i.round = :r AND {_UNANSWERED}
+ORDER BY i.item LIMIT :n
+"""
+FREE_QUERY = f"""
+SELECT {CLAIM_COLUMNS}, '' FROM items i WHERE i.round = :r AND i.missing > 0 AND {_UNANSWERED}
+  AND NOT EXISTS (SELECT 1 FROM claims m
+                  WHERE m.item = i.item AND m.annotator = :a AND m.expires > :t)
+  AND (SELECT COUNT(*) FROM claims c WHERE c.item = i.item AND c.expires > :t) < i.missing
+ORDER BY i.item LIMIT :n
+"""
 
 
 def claim_of(row: Sequence[Any]) -> Claim:
@@ -172,11 +202,34 @@ def round_of(row: Sequence[Any]) -> Round:
     )
 
 
+def asked_ids(database: sqlite3.Connection, survey: str, question: str) -> frozenset[str]:
+    """Return the objects of which open rounds still want answers to a question."""
+    return frozenset(format_object_id(*row) for row in database.execute(_ASKED, (survey, question)))
+
+
+def insert_round(
+    database: sqlite3.Connection, plan: RoundPlan, at: float, items: Sequence[QueueItem]
+) -> int:
+    """Open a round at a time [s] on objects; return its number, or raise `NothingToAsk`."""
+    if not items:
+        raise NothingToAsk(
+            "no objects to ask about: the choice of objects is empty, or other open rounds ask "
+            "about all of them"
+        )
+    names = "title, survey, question, answers, guideline, blind, wanted, opened_by, opened_at"
+    texts = (plan.title, plan.survey, plan.question, json.dumps(plan.answers), plan.guideline)
+    values = (*texts, int(plan.blind), plan.wanted, plan.opened_by, at)
+    query = f"INSERT INTO rounds ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    number = database.execute(query, values).lastrowid or 0
+    insert_items(database, number, plan.wanted, items)
+    return number
+
+
 def insert_items(
     database: sqlite3.Connection, number: int, wanted: int, items: Iterable[QueueItem]
 ) -> int:
     """Add objects to a round; return how many were not in it yet."""
-    names = "round, release, brickid, objid, why, proposal, confidence, model, gold, missing"
+    names = f"round, {ITEM_COLUMNS}, missing"
     rows = [
         (number, x.release, x.brickid, x.objid, x.why, x.proposal, x.confidence, x.model, x.gold)
         for x in items
@@ -188,3 +241,31 @@ def insert_items(
         rows,
     )
     return database.total_changes - before
+
+
+def insert_answer(
+    database: sqlite3.Connection, item: int, annotator: str, answer: str, state: str, at: float
+) -> int | None:
+    """Insert an answer; None when the annotator has one to this object that stands."""
+    names = "item, annotator, answer, state, at"
+    query = f"INSERT INTO answers ({names}) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    made = database.execute(query, (item, annotator, answer, state, at))
+    return made.lastrowid if made.rowcount == 1 else None
+
+
+def settle_answer(database: sqlite3.Connection, answer: int, *, done: bool) -> None:
+    """Note an answer as done or undone, and count it where that changes something."""
+    row = database.execute("SELECT item, state FROM answers WHERE id = ?", (answer,)).fetchone()
+    if row is None or row[1] not in ("pending", "undoing"):
+        return
+    counted = row[1] == "undoing"
+    change = int(counted) - int(done)
+    state = "done" if done else "undone"
+    database.execute("UPDATE answers SET state = ? WHERE id = ?", (state, answer))
+    database.execute("UPDATE items SET missing = missing + ? WHERE item = ?", (change, row[0]))
+    if done:
+        database.execute(
+            "DELETE FROM claims WHERE (item, annotator) IN "
+            "(SELECT item, annotator FROM answers WHERE id = ?)",
+            (answer,),
+        )

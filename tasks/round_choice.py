@@ -13,7 +13,6 @@ import pandas as pd
 from lvm.downstream import create_task
 from lvm.inference import predict
 from storage.brick_store import read_objects
-from storage.catalogue import format_object_id
 from storage.embedding_store import embedding_group, read_embeddings
 from storage.label_store import read_labels
 from storage.splits import SplitConfig, assign_splits
@@ -100,15 +99,20 @@ class RoundConfig:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Objects for the queue in the order in which they are shown, and the strategy that was used.
-
-    `reasons` is by object id and has no gold objects.
-    """
+    """Objects for the queue in the order in which they are shown, and the strategy used."""
 
     items: tuple[QueueItem, ...]
-    reasons: dict[str, str]
-    gold: tuple[str, ...]
     strategy: str
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Return why each object was chosen, by object id, without gold ones."""
+        return {item.object_id: item.why for item in self.items if not item.gold}
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        """Return the objects with known answers."""
+        return tuple(item.object_id for item in self.items if item.gold)
 
 
 @dataclass(frozen=True)
@@ -177,30 +181,38 @@ def choose_objects(
     config: RoundConfig,
     seed: int,
     split: SplitConfig | None = None,
+    asked: frozenset[str] = frozenset(),
 ) -> Chosen:
-    """Choose the objects of a round; none where all are labelled.
+    """Choose the objects of a round; none where all are labelled or asked about.
 
-    The same state of store, ledger and seed gives the same choice.
+    The same state of store, ledger, `asked` and seed gives the same choice.
+
+    Parameters
+    ----------
+    asked : frozenset of str
+        Objects that other rounds ask about. They are not chosen, not even as gold ones: who was
+        asked the same twice would know which answers are known.
     """
     generator = np.random.default_rng((config.seed, seed))
     objects, known = ground.objects(), ground.consensus()
+    objects = objects[~objects["object_id"].isin(asked)]
     pool = _pool(ground, objects, known, split or SplitConfig())
     pool = pool.iloc[np.sort(generator.permutation(len(pool))[: config.pool])]
+    strategy = strategy_of(config, model)
     if pool.empty:
-        return Chosen((), {}, (), config.strategy)
-    without = config.strategy in NEEDS_MODEL and model is None
-    strategy = RANDOM if without else config.strategy
+        return Chosen((), strategy)
     said = ground.probabilities(model, pool) if model else np.zeros((len(pool), 0))
     candidates = _candidates(ground, pool, said, strategy, config.rare_class)
     found = choose(strategy, candidates, config.count, generator, config.random_share)
-    chosen = pool.iloc[found.index]
-    items = _items(ground, chosen, said[found.index], found.reason, model)
-    gold = _gold(ground, objects, config, generator)
-    mixed = [*items, *gold]
-    reasons = dict(zip(chosen["object_id"].tolist(), found.reason, strict=True))
-    names = tuple(format_object_id(item.release, item.brickid, item.objid) for item in gold)
+    items = _items(ground, pool.iloc[found.index], said[found.index], found.reason, model)
+    mixed = [*items, *_gold(ground, objects, config, generator)]
     order = generator.permutation(len(mixed)).tolist()
-    return Chosen(tuple(mixed[place] for place in order), reasons, names, strategy)
+    return Chosen(tuple(mixed[place] for place in order), strategy)
+
+
+def strategy_of(config: RoundConfig, model: ModelRef | None) -> str:
+    """Return the strategy that is used: without a model, none that needs one."""
+    return RANDOM if config.strategy in NEEDS_MODEL and model is None else config.strategy
 
 
 def _pool(

@@ -26,10 +26,10 @@ from tasks.datasets import KEY
 from tasks.desk_pages_label import repair_queue
 from tasks.desk_pages_rounds import answers_of
 from tasks.events import tell_wanted
-from tasks.label_queue import LabelQueue, open_queue
-from tasks.label_rounds import RoundPlan
+from tasks.label_queue import Draw, LabelQueue, open_queue
+from tasks.label_rounds import NothingToAsk, QueueItem, RoundPlan
 from tasks.references import DatasetRef, ModelRef, Reference
-from tasks.round_choice import Chosen, Ground, RoundConfig, choose_objects
+from tasks.round_choice import Chosen, Ground, RoundConfig, choose_objects, strategy_of
 from tasks.round_history import Closed, Opened, RoundRecord, read_history, read_round, record
 from tasks.settings import Settings
 
@@ -89,13 +89,18 @@ def open_round(
     before = read_round(settings, campaign, number).opened
     if before is not None:
         return before
-    model = _newest_model(settings, campaign, ground.downstream)
-    chosen = choose_objects(ground, model, config, number, split)
-    if not chosen.items:
+    queue, model = open_queue(settings), _newest_model(settings, campaign, ground.downstream)
+
+    def draw(asked: frozenset[str]) -> tuple[QueueItem, ...]:
+        return choose_objects(ground, model, config, number, split, asked).items
+
+    try:
+        queue_round = _open_once(queue, _plan(ground, campaign, number, config), draw)
+    except NothingToAsk:
         return None
-    queue = open_queue(settings)
+    chosen = Chosen(queue.items(queue_round), strategy_of(config, model))
     opened = Opened(
-        queue_round=_open_once(queue, ground, campaign, number, config, chosen),
+        queue_round=queue_round,
         strategy=chosen.strategy,
         seed=config.seed,
         snapshot_id=ground.snapshot.snapshot_id,
@@ -105,10 +110,11 @@ def open_round(
         deadline=datetime.now(UTC) + timedelta(hours=config.deadline_hours),
     )
     if record(settings, campaign, number, "opened", opened):
-        tell_wanted(
-            ground.snapshot.survey, ground.downstream, opened.queue_round, len(chosen.items)
-        )
-    return read_round(settings, campaign, number).opened
+        tell_wanted(ground.snapshot.survey, ground.downstream, queue_round, len(chosen.items))
+    standing = read_round(settings, campaign, number).opened
+    if standing and standing.queue_round != queue_round:
+        queue.close_round(queue_round)  # another run of the campaign opened this round first
+    return standing
 
 
 @task(name="close-label-round", cache_policy=NO_CACHE)
@@ -182,28 +188,24 @@ def fractions(answers: pd.Series, classes: tuple[str, ...]) -> dict[str, dict[st
     return found
 
 
-def _open_once(
-    queue: LabelQueue,
-    ground: Ground,
-    campaign: str,
-    number: int,
-    config: RoundConfig,
-    chosen: Chosen,
-) -> int:
-    title = f"{campaign}, round {number}"
-    for item in queue.rounds():
-        if (item.plan.opened_by, item.plan.title) == (OPENED_BY, title):
-            return item.number
-    plan = RoundPlan(
+def _plan(ground: Ground, campaign: str, number: int, config: RoundConfig) -> RoundPlan:
+    return RoundPlan(
         ground.snapshot.survey,
         ground.downstream,
         answers_of(ground.downstream),
-        title=title,
+        title=f"{campaign}, round {number}",
         blind=config.blind,
         wanted=config.wanted,
         opened_by=OPENED_BY,
     )
-    return queue.open_round(plan, chosen.items)
+
+
+def _open_once(queue: LabelQueue, plan: RoundPlan, draw: Draw) -> int:
+    """Open a round; one that a killed run opened and did not record is found by its title."""
+    for item in queue.rounds():
+        if (item.plan.opened_by, item.plan.title) == (OPENED_BY, plan.title):
+            return item.number
+    return queue.open_drawn_round(plan, draw)
 
 
 def _newest_model(settings: Settings, campaign: str, downstream: str) -> ModelRef | None:

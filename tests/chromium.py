@@ -21,6 +21,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = Path("/usr/bin/chromium")
 REPOSITORY = Path(__file__).resolve().parents[1]
 WIDTHS = (1280, 390)
+TWO_ROWS = 104  # pixels
 # Without WebGL: Prefect's page of a run draws a graph with it, which takes a core for itself.
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-software-rasterizer")
 
@@ -113,12 +114,20 @@ def faults(page) -> dict[str, object]:
         "wider than the window by": max(0, page.evaluate(_OVERFLOW)),
         "not reached by Tab": page.evaluate(_UNREACHABLE),
         "too faint": page.evaluate(_FAINT),
+        "hides something at its side": page.evaluate(_MUTE),
+        "header higher than two rows": max(0, page.evaluate(_HEADER) - TWO_ROWS),
         "complaints": page.complaints,
     }
     return {name: what for name, what in found.items() if what}
 
 
 _OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+_HEADER = "document.querySelector('header').offsetHeight"
+# What scrolls sideways says so, and the keyboard gets there.
+_MUTE = """() => [...document.querySelectorAll("main *")]
+  .filter((e) => /auto|scroll/.test(getComputedStyle(e).overflowX))
+  .filter((e) => e.scrollWidth > e.clientWidth + 1 && !(e.matches(".wide") && e.tabIndex === 0))
+  .map((e) => e.outerHTML.slice(0, 80))"""
 # Everything that can be operated is reached by Tab, or by the keys of the grid.
 _UNREACHABLE = """() => [...document.querySelectorAll("a, button, input, select, summary")]
   .filter((e) => e.type !== "hidden" && e.tabIndex < 0 && !e.closest(".cell"))

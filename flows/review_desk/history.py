@@ -10,6 +10,7 @@ from tasks.desk_pages_history import (
     Filter,
     decisions,
     exported,
+    label_rounds,
     labels,
 )
 
@@ -28,12 +29,11 @@ def history(visit: Visit) -> Response:
         rows = labels(desk.settings, chosen)
     elif what != "rounds":
         raise HTTPException(404, f"there is no history of {what!r}")
-    rounds = desk.queue.rounds() if what == "rounds" else []
     return visit.page(
         "history.html",
         what=what,
         rows=rows,
-        rounds=[(item, desk.queue.annotators(item.number)) for item in rounds],
+        rounds=label_rounds(desk.settings, desk.queue) if what == "rounds" else [],
         chosen=chosen,
         page_size=PAGE,
     )

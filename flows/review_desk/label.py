@@ -158,6 +158,7 @@ def _label_page(
         round=asked,
         cards=[_card(visit, asked, claim, view, size) for claim in claims],
         last=last[1] if last else None,
+        last_said=_in_words(asked, last[1].answer) if last else "",
         done=mine[0]["answers"] if mine else 0,
         answers=asked.plan.answers,
         unsure=UNSURE,
@@ -191,6 +192,12 @@ def _said(asked: Round, path: tuple[str, ...]) -> list[tuple[str, str]]:
         return []
     words = words_of(tree, path)
     return [(word, join_path(path[:place])) for place, word in enumerate(words)]
+
+
+def _in_words(asked: Round, answer: str) -> str:
+    """Return an answer as people read it."""
+    tree = tree_of(asked.plan.question, asked.plan.answers)
+    return ", ".join(words_of(tree, split_path(answer))) if tree else answer
 
 
 def _card(visit: Visit, asked: Round, claim: Claim, view: View, size: int) -> Card:

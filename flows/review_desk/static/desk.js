@@ -149,12 +149,26 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// --- what is wider than the window ----------------------------------------------------------
+function tellWide() {
+  document.querySelectorAll(".scroll").forEach((box) => {
+    const wide = box.scrollWidth > box.clientWidth + 1;
+    box.classList.toggle("wide", wide);
+    for (const [name, value] of Object.entries({ tabindex: "0", role: "region", "aria-label": "scrolls sideways" })) {
+      if (wide) box.setAttribute(name, value); else box.removeAttribute(name);
+    }
+  });
+}
+addEventListener("resize", tellWide);
+document.addEventListener("toggle", tellWide, true);
+
 // --- after every swap -----------------------------------------------------------------------
 function ready() {
   const picture = document.querySelector("[data-label-one] .shown");
   if (picture) document.getElementById("announcer").textContent = picture.alt;
   document.querySelector("[data-label-grid] .cell")?.focus();
   if (document.querySelector("[data-reload]")) setTimeout(() => location.reload(), 3000);
+  tellWide();
   fetchAhead();
 }
 ready();
