@@ -215,9 +215,7 @@ class _Run:
         """Change the weights once; return the means over the objects, and their number."""
         generator = step_generator(self.config.seed, self.step, self.world.rank)
         seed_device(generator.initial_seed(), self.config.device)  # for dropout, stochastic depth
-        if (
-            not self.model.training
-        ):  # to tell every layer costs a small step
+        if not self.model.training:  # to tell every layer costs a small step
             self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         counts = [batch_size(batch) for batch in group]
