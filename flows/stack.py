@@ -159,7 +159,12 @@ class Stack:
         item.process, item.since = start(item.service), time.monotonic()
         item.restarts += 1
         self._record()
-        wait_until_ready(item.process, item.service, self._tell)
+        try:
+            wait_until_ready(item.process, item.service, self._tell)
+        except ServiceFailed as error:
+            if item.process.poll() is None:
+                raise  # it lives and does not answer: another start would not help
+            self._tell(str(error))  # it died once more, which `watch` sees
 
     def _record(self) -> None:
         found = {

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lvm.checkpoint import CheckpointError
+from lvm.columns import meaning_of
 from lvm.downstream.base import DownstreamModel, DownstreamTask
 from lvm.encoder import Encoder, EncoderConfig, SwinShape
 from lvm.figures import Curve, Figure, Matrix
@@ -76,7 +77,8 @@ def check_downstream_task(task: DownstreamTask, encoder: Encoder) -> None:
     gradient reaches the head, and the encoder only when it is not frozen; the loss falls on eight
     objects; saving and loading keep the output, calibration included, and a changed weight file is
     refused; a perfect prediction has the best headline; what is presented has one value per
-    object; a question put twice with one seed is the same; figures have numbers and file names.
+    object, and a meaning; a question put twice with one seed is the same; figures have numbers
+    and file names.
     """
     raw = _example(task, encoder, 8)
     _check_posing(task, raw)
@@ -116,6 +118,8 @@ def _check_shapes(task: DownstreamTask, encoder: Encoder, batch: Tensors) -> Non
         _require(task, bool(torch.isfinite(loss)), f"the loss of {count} objects is {loss}")
         for name, column in task.present(output.detach()).items():
             _require(task, len(column) == count, f"present()[{name!r}] has {len(column)} values")
+            explained = bool(meaning_of(name, task.columns)[1])
+            _require(task, explained, f"`columns` does not say what the column {name!r} means")
 
 
 def _check_gradients(task: DownstreamTask, encoder: Encoder, batch: Tensors) -> None:

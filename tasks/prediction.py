@@ -17,7 +17,8 @@ from distributed import Client
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from lvm.downstream import DownstreamModel
+from lvm.columns import meaning_of
+from lvm.downstream import DownstreamModel, DownstreamTask
 from lvm.forward import choose_device
 from lvm.inference import predict
 from storage.brick_store import ledger, ledger_of, read_objects
@@ -167,7 +168,9 @@ def predict_bricks(
     versions = brick_version(table)
     for name, part in frame.groupby("brickname", sort=False):
         path = prediction_path(settings, survey, model, str(name), str(versions[name]))
-        write_table(path, [part], {"model": model.model_dump(mode="json")}, notes_of(part))
+        write_table(
+            path, [part], {"model": model.model_dump(mode="json")}, notes_of(part, loaded.task)
+        )
     return len(frame)
 
 
@@ -207,17 +210,12 @@ def file_name(brickname: str, version: str) -> str:
     return f"{brickname}-{digest[:DIGITS]}.parquet"
 
 
-def notes_of(columns: Iterable[str]) -> dict[str, ColumnNote]:
-    """Return unit and meaning of columns that identify objects or that models present."""
-    notes = {}
-    for name in map(str, columns):
-        if name in ID_NOTES:
-            notes[name] = ID_NOTES[name]
-        elif name.startswith("p_"):
-            notes[name] = ColumnNote("1", f"probability of the class {name[2:].replace('_', '-')}")
-        else:
-            notes[name] = ColumnNote("", "what the downstream task answers")
-    return notes
+def notes_of(columns: Iterable[str], task: DownstreamTask) -> dict[str, ColumnNote]:
+    """Return unit and meaning of columns that identify objects or that a task presents."""
+    return {
+        name: ID_NOTES.get(name) or ColumnNote(*meaning_of(name, task.columns))
+        for name in map(str, columns)
+    }
 
 
 def _frame(objects: pd.DataFrame, presented: Mapping[str, np.ndarray]) -> pd.DataFrame:

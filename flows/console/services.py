@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from tasks.desk_pages import ChampionSummary
 
 MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "wrong": "[bold red]wrong[/]"}
+
+
+class _StoppedEarly(BaseException):
+    """A signal came while services were still starting; nothing on the way may catch it."""
 
 
 def register(app: typer.Typer) -> None:
@@ -40,15 +45,19 @@ def up(
     Deployments are registered. A service that dies is started again. Other terminals that use the
     same home folder find the server by themselves; `brickyard down` stops it from there.
     """
-    ended = threading.Event()
+    started, ended = threading.Event(), threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        ended.set()
+        if not ended.is_set():  # a second one must not break off the stopping
+            ended.set()
+            if not started.is_set():
+                raise _StoppedEarly
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     ports = Ports(prefect_port, mlflow_port, desk_port)
-    with run_stack(_home(), ports, console.print) as stack:
+    with suppress(_StoppedEarly), run_stack(_home(), ports, console.print) as stack:
+        started.set()
         _show(read_stack(_home()))
         console.print("Ctrl-C stops them all.")
         stack.watch(lambda: not ended.is_set())

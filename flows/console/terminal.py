@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -46,7 +47,7 @@ ROWS_SHOWN = 40  # a receipt of thousands of bricks is read in its file, not in 
 
 def fail(message: str) -> NoReturn:
     """Print an error and leave with status 1."""
-    errors.print(f"[bold red]error:[/] {message}", highlight=False)
+    errors.print(f"[bold red]error:[/] {escape(message)}", highlight=False)
     sys.exit(1)
 
 

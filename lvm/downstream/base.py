@@ -23,6 +23,7 @@ from lvm.checkpoint import (
     load_weights,
     save_weights,
 )
+from lvm.columns import Meanings
 from lvm.configs import config_from_dict, config_to_dict
 from lvm.encoder import Encoder, FeatureSpec
 from lvm.figures import Figure
@@ -65,6 +66,7 @@ class DownstreamTask:
     keeps_label : the augmentations (`augment.KINDS`) that do not change the right answer
     survey_pixels : needs the survey's own pixels, so an encoder that does not resize
     slow_metrics : measuring takes too long to be repeated hundreds of times
+    columns : unit and meaning of what `present` returns, besides `lvm.columns.COMMON`
     config_class : frozen dataclass of its options
     """
 
@@ -75,6 +77,7 @@ class DownstreamTask:
     keeps_label: ClassVar[tuple[str, ...]] = KINDS
     survey_pixels: ClassVar[bool] = False
     slow_metrics: ClassVar[bool] = False
+    columns: ClassVar[Meanings] = {}
     config_class: ClassVar[type[TaskConfig]] = TaskConfig
 
     def __init__(self, config: TaskConfig | None = None) -> None:

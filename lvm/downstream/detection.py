@@ -89,6 +89,11 @@ class Detection(DownstreamTask):
     needs = (SOURCES,)
     uses = "pixels"
     slow_metrics = True
+    columns = {
+        "sources": ("", "sources found within the field"),
+        "centre_score": ("1", "score of the source at the centre, 0 where none is found"),
+        "neighbour_pixel": ("pixel", "distance of the central source to its nearest neighbour"),
+    }
     # What moves or blurs sources is not among them: places, and which are found, would change.
     keeps_label = ("reddening", "band_drop")
     config_class = DetectionConfig

@@ -86,6 +86,17 @@ class Parameters(DownstreamTask):
     uses = "pixels"
     # Dimming and reddening would change the magnitudes; the angle turns with the galaxy in `pose`.
     keeps_label = ("shift", "blur", "noise", "band_drop")
+    columns = {
+        "mag_": ("mag", "AB magnitude in band {}"),
+        "radius": ("arcsec", "half-light radius"),
+        "axis_ratio": ("1", "minor over major axis"),
+        "e1": ("1", "ellipticity component 1, as in the survey's catalogues"),
+        "e2": ("1", "ellipticity component 2, as in the survey's catalogues"),
+        "sersic": ("1", "Sersic index"),
+        "redshift": ("1", "photometric redshift"),
+        "angle": ("deg", "position angle of the major axis, north to east; NaN: not known"),
+        "angle_error": ("deg", "uncertainty of the position angle, 1 sigma"),
+    }
     config_class = ParametersConfig
 
     def __init__(self, config: TaskConfig | None = None) -> None:

@@ -108,6 +108,10 @@ class Restoration(DownstreamTask):
     uses = "maps"
     survey_pixels = True
     slow_metrics = True
+    columns = {
+        "invention": ("1", "mean change beyond linear filters, over the noise"),
+        "uncertainty": ("1", "mean uncertainty (1 sigma) of the restored picture, over the noise"),
+    }
     keeps_label = ("flip", "rotate")  # `pose` makes PSF and noise what they should be
     config_class = RestorationConfig
 

@@ -73,6 +73,26 @@ def test_one_that_keeps_dying_is_given_up(home, monkeypatch):
     running.stop()
 
 
+def test_one_that_dies_again_before_it_answers_is_started_again(home, monkeypatch):
+    monkeypatch.setattr(stack, "RESTARTS", 2)
+    told: list[str] = []
+    running = Stack(home, told.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(stack, "wait_until_ready", lambda process, service, tell: None)
+        running.start(
+            Service(
+                "one",
+                (sys.executable, "-c", "raise SystemExit(3)"),
+                home / "one.log",
+                health=f"http://127.0.0.1:{free_port()}/",
+            )
+        )
+    with pytest.raises(ServiceFailed, match="died 3 times"):
+        running.watch(lambda: True)
+    running.stop()
+    assert sum("starting it again" in line for line in told) == 2
+
+
 def test_a_second_stack_of_a_home_is_refused(home):
     running = Stack(home, lambda _: None)
     running.start(sleeper(home, "one"))
