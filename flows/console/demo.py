@@ -84,17 +84,19 @@ def _run(folder: Path) -> "CycleResult":
 def _hold(folder: Path, item: "WaitingPromotion") -> None:
     """Show the evidence; say how to decide, or decide when nobody is there to."""
     console.print(Panel(Markdown(item.evidence), title="evidence for a human decision"))
-    command = f"brickyard --home {folder / 'home'} approve"
+    command = f"brickyard --home {folder / 'home'}"
     if sys.stdin.isatty():
-        console.print("The run now waits for you. Decide in one of two ways:")
+        console.print("The run now waits for you. Decide in one of three ways:")
+        console.print(f"  at the review desk, started by:     [bold]{command} desk[/]")
         console.print(f"  in the Prefect page, button Resume: [bold]{item.url}[/]")
-        console.print(f"  in another terminal:                [bold]{command}[/]   (or reject)")
+        console.print(f"  in another terminal (or reject):    [bold]{command} approve[/]")
         return
     try:
         _decide(item)
     except TaskError as error:
         console.print(
-            f"[red]the demo may not decide: {error}[/]\nThe run waits for [bold]{command}[/]"
+            f"[red]the demo may not decide: {error}[/]\n"
+            f"The run waits for [bold]{command} approve[/]"
         )
 
 
