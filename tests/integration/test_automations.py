@@ -81,9 +81,9 @@ def server(tmp_path_factory) -> Iterator[str]:
             )
             with running(worker), temporary_settings({PREFECT_API_URL: url}):
                 wait_for(lambda: len(deployments()) == 2, "the deployments")
-                EventsWorker.drain_all()  # one of an earlier test tells another server
+                EventsWorker.drain_all(timeout=30)  # one of an earlier test tells another server
                 yield url
-                EventsWorker.drain_all()
+                EventsWorker.drain_all(timeout=30)
 
 
 def wait_for(ready: Callable[[], bool], what: str) -> None:

@@ -134,9 +134,9 @@ def place(tmp_path_factory) -> Iterator[Place]:
         waking = REPOSITORY / "flows" / "automations" / "wake-label-rounds.yaml"
         shutil.copy(waking, folder / "automations")
         apply_automations(folder / "automations", Notify())
-        EventsWorker.drain_all()  # one of an earlier test tells another server
+        EventsWorker.drain_all(timeout=30)  # one of an earlier test tells another server
         yield Place(settings, desk.url)
-        EventsWorker.drain_all()
+        EventsWorker.drain_all(timeout=30)
 
 
 def prepare(settings: Settings) -> None:
