@@ -38,7 +38,7 @@ def demo(
     port: Annotated[int, typer.Option(help="Port of the Prefect page; 0: a free one.")] = 0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log.")] = False,
 ) -> None:
-    """Run the whole system on a pretend survey: about five minutes on two cores.
+    """Run the whole system on a pretend survey: five minutes on two fast cores, more on slow ones.
 
     The promotion really waits: decide in the Prefect page or with `brickyard approve`. Without a
     terminal (in CI) the demo shows the evidence and decides by the same call.
