@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks.alive import is_alive
+
 START_SECONDS = 300  # a first start imports, creates and migrates a database: slow where it is busy
 TELL_SECONDS = 20  # between lines about a service that is still waited for
 ANSWER_SECONDS = 10  # for one request: where nothing listens, the refusal comes at once
@@ -137,16 +139,6 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
         return
-
-
-def is_alive(pid: int) -> bool:
-    """Say whether a process runs; a child of this one that ended counts as gone."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state = Path(f"/proc/{pid}/stat")
-    return not state.is_file() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def wait_until_gone(pid: int) -> None:

@@ -22,7 +22,6 @@ from flows.processes import (
     ServiceFailed,
     Tell,
     answers,
-    is_alive,
     is_free,
     signal_group,
     start,
@@ -31,6 +30,7 @@ from flows.processes import (
     wait_until_ready,
 )
 from flows.services import SERVER_RECORD, prefect_service
+from tasks.alive import is_alive
 from tasks.first_opening import first_opening
 from tasks.whole_files import whole_file
 

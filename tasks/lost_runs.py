@@ -1,8 +1,6 @@
 """Flow runs that count as running on the Prefect server though their process here is gone."""
 
-import os
 import socket
-from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -13,6 +11,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
+from tasks.alive import is_alive
 from tasks.references import Reference
 
 LOOKED_AT = 200  # the newest that run; a server of its own has a handful
@@ -38,11 +37,10 @@ def lost_runs() -> tuple[LostRun, ...]:
             sort=FlowRunSort.EXPECTED_START_TIME_DESC,
             limit=LOOKED_AT,
         )
-    processes = {run.id: process_of(run) for run in found}
     return tuple(
         LostRun(id=str(run.id), name=run.name, process=process)
         for run in found
-        if (process := processes[run.id]) and not _is_there(process)
+        if (process := process_of(run)) and not is_alive(process)
     )
 
 
@@ -51,15 +49,3 @@ def process_of(run: FlowRun) -> int:
     host, _, process = (run.infrastructure_pid or "").rpartition(":")
     here = host in ("", socket.gethostname())  # process workers of Prefect name no host
     return int(process) if here and process.isdigit() else 0
-
-
-def _is_there(process: int) -> bool:
-    """Say whether a process runs; one that ended and that nobody asked about counts as gone."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user
-        return True
-    state = Path(f"/proc/{process}/stat")
-    return not state.is_file() or state.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 from desk_home import PASSWORD, token_of
 
-from flows.processes import free_port, is_alive, signal_group
+from flows.processes import free_port, signal_group
 from flows.stack import Ports, ServiceState, read_stack, stop_stack
+from tasks.alive import is_alive
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = 240  # seconds; a busy machine imports for a minute and more

@@ -16,9 +16,9 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from promotion_gate import champions, state_of
 
-from flows.processes import is_alive
 from lvm.finetuning import FineTuneConfig
 from lvm.training import TrainConfig
+from tasks.alive import is_alive
 from tasks.audit import audit_registry
 from tasks.datasets import freeze_dataset
 from tasks.decisions import Event, read_events

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from flows import stack
-from flows.processes import Service, ServiceFailed, free_port, is_alive
+from flows.processes import Service, ServiceFailed, free_port
 from flows.stack import Ports, Stack, read_stack, run_stack, services_of, stop_stack
+from tasks.alive import is_alive
 
 
 @pytest.fixture

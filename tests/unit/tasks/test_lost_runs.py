@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tasks import lost_runs as module
+from tasks.alive import is_alive
 from tasks.lost_runs import LostRun, lost_runs, process_of
 
 
@@ -47,7 +48,7 @@ def test_only_runs_of_processes_that_are_gone_are_lost(monkeypatch, gone):
 def test_a_process_that_ended_and_that_nobody_asked_about_is_gone(monkeypatch):
     process = subprocess.Popen([sys.executable, "-c", "print('x')"], stdout=subprocess.PIPE)
     process.stdout.read()
-    while module._is_there(process.pid):
+    while is_alive(process.pid):
         pass
     assert process_of(run("zombie", str(process.pid))) == process.pid
     process.stdout.close()
