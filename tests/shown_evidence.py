@@ -124,3 +124,12 @@ def draw(settings: Settings, name: str, shade: int) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(buffer.getvalue())
     return digest
+
+
+def open_case(desk, monkeypatch, alarm: bool | None, name: str = "eve", **changes):
+    """Let a promotion wait at a desk; return it and the page that a user is shown of it."""
+    item = show_evidence(desk.settings, alarm, **changes)
+    monkeypatch.setattr("flows.review_desk.approve.find_waiting", lambda flow_run_id: item)
+    answer = desk.client(name).get(f"/approve/{item.flow_run_id}")
+    assert answer.status_code == 200
+    return item, answer.text

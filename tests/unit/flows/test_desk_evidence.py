@@ -2,11 +2,12 @@
 
 import hashlib
 import re
+from functools import partial
 
 import pytest
 from desk_home import make_desk, token_of
 from held_release import DIGEST, TAG, hold_release
-from shown_evidence import draw, measured, show_evidence
+from shown_evidence import draw, measured, open_case
 
 from tasks.release_decisions import read_decision
 
@@ -26,15 +27,7 @@ def desk(small, tmp_path):
 @pytest.fixture
 def shown(desk, monkeypatch):
     """Return a function that shows evidence and returns its page."""
-
-    def show(alarm, name="eve", **changes):
-        item = show_evidence(desk.settings, alarm, **changes)
-        monkeypatch.setattr("flows.review_desk.approve.find_waiting", lambda flow_run_id: item)
-        answer = desk.client(name).get(f"/approve/{item.flow_run_id}")
-        assert answer.status_code == 200
-        return item, answer.text
-
-    return show
+    return partial(open_case, desk, monkeypatch)
 
 
 def section(text, name):

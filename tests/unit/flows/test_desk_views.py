@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from desk_home import SURVEY, make_desk, token_of
-from shown_evidence import measured, show_evidence
+from shown_evidence import measured, open_case
 
 from lvm.questions import GZ2
 from tasks.desk_pages import ChampionSummary, Kept, Return
@@ -30,13 +30,7 @@ def desk(small, tmp_path):
 @pytest.fixture
 def case(desk, monkeypatch):
     """Return a function that returns the page of a promotion."""
-
-    def shown(**changes):
-        item = show_evidence(desk.settings, None, **changes)
-        monkeypatch.setattr("flows.review_desk.approve.find_waiting", lambda _: item)
-        return desk.client("eve").get(f"/approve/{item.flow_run_id}").text
-
-    return shown
+    return lambda **changes: open_case(desk, monkeypatch, None, **changes)[1]
 
 
 def row_of(text, name):
