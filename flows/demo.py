@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.parameters import DownstreamConfig, PretrainConfig, SplitConfig, read_config
+from flows.model_parameters import DownstreamConfig, PretrainConfig
+from flows.parameters import SplitConfig, read_config
 from storage.synthetic import SyntheticConfig, write_synthetic_release
 from tasks.answers import WaitingPromotion
 from tasks.promotion import waiting_promotions

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.parameters import ForwardConfig
+from flows.model_parameters import ForwardConfig
 from tasks.bricks import partitions
 from tasks.cluster import open_cluster
 from tasks.embedding import EmbedRun, close_embedding, embed_partition, plan_embedding

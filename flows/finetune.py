@@ -2,7 +2,8 @@
 
 from prefect import flow
 
-from flows.parameters import DownstreamConfig, SplitConfig
+from flows.model_parameters import DownstreamConfig
+from flows.parameters import SplitConfig
 from tasks.datasets import freeze_dataset
 from tasks.evaluation import evaluate_model
 from tasks.finetuning import fit_candidate

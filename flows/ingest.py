@@ -9,7 +9,6 @@ from tasks.changes import find_changes
 from tasks.cluster import open_cluster
 from tasks.image_source import ImageSource
 from tasks.ingest_request import IngestRequest
-from tasks.labels import import_image_labels
 from tasks.open_lineage import HOOKS
 from tasks.receipts import new_log
 from tasks.references import Receipt
@@ -81,6 +80,8 @@ def ingest_images(
     config : ImageFolderConfig, optional
         Size, columns, filter.
     """
+    from tasks.labels import import_image_labels  # of use here alone, and loads torch
+
     settings, survey = load_settings(), f"images/{name}"
     source = ImageSource(
         folder=folder, name=name, labels=labels, config=config or ImageFolderConfig()

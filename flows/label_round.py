@@ -3,7 +3,8 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.parameters import DownstreamConfig, RoundConfig, SplitConfig
+from flows.model_parameters import DownstreamConfig, RoundConfig
+from flows.parameters import SplitConfig
 from lvm.finetuning import FineTuneConfig
 from tasks.datasets import NotEnoughLabels, freeze_dataset
 from tasks.encoders import find_embeddings, find_encoder

@@ -1,4 +1,4 @@
-"""What a run does: the configurations of storage and lvm as parameters of flows.
+"""What a run does: the configurations of storage as parameters of flows; see `model_parameters`.
 
 They are frozen dataclasses beside their algorithms. Here they learn to refuse unknown keys, so
 that a misspelt one is an error in a Prefect form, in a TOML file and on the command line alike.
@@ -13,28 +13,20 @@ from typing import Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from lvm.forward import ForwardConfig
 from storage.brick import IngestConfig
 from storage.fetch import FetchConfig
 from storage.image_folder import ImageFolderConfig
 from storage.quality.limits import QualityLimits
 from storage.splits import SplitConfig
 from tasks.errors import BadConfiguration
-from tasks.finetuning import DownstreamConfig
-from tasks.pretraining import PretrainConfig
 from tasks.references import Reference
-from tasks.round_choice import RoundConfig
 
 __all__ = [
-    "DownstreamConfig",
     "FetchConfig",
-    "ForwardConfig",
     "ImageFolderConfig",
     "IngestConfig",
     "IngestRun",
-    "PretrainConfig",
     "QualityLimits",
-    "RoundConfig",
     "SplitConfig",
     "read_config",
 ]
@@ -57,13 +49,9 @@ def forbid_unknown_keys(cls: type) -> None:
 for _config in (
     IngestConfig,
     FetchConfig,
-    ForwardConfig,
     ImageFolderConfig,
     QualityLimits,
-    RoundConfig,
     SplitConfig,
-    DownstreamConfig,
-    PretrainConfig,
 ):
     forbid_unknown_keys(_config)
 

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.parameters import PretrainConfig
+from flows.model_parameters import PretrainConfig
 from tasks.open_lineage import HOOKS
 from tasks.pretraining import assist_pretraining, assists, pretrain_on_snapshot
 from tasks.references import EncoderRef

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from flows.embed import embed_survey
 from flows.ingest import ingest_bricks
-from flows.parameters import ForwardConfig, IngestConfig, IngestRun
+from flows.model_parameters import ForwardConfig
+from flows.parameters import IngestConfig, IngestRun
 from flows.predict import predict_stale
 from storage.catalogue_export import FORMATS
 from tasks.drift import measure_drift

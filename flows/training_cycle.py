@@ -9,7 +9,8 @@ from prefect import flow
 from flows.embed import embed_survey
 from flows.finetune import finetune_downstream
 from flows.ingest import ingest_bricks
-from flows.parameters import DownstreamConfig, PretrainConfig, SplitConfig
+from flows.model_parameters import DownstreamConfig, PretrainConfig
+from flows.parameters import SplitConfig
 from flows.predict import publish_catalogue
 from flows.pretrain import pretrain_encoder
 from flows.promote import promote_model

@@ -3,7 +3,8 @@
 from prefect import flow
 
 from flows.finetune import finetune_downstream
-from flows.parameters import DownstreamConfig, SplitConfig
+from flows.model_parameters import DownstreamConfig
+from flows.parameters import SplitConfig
 from tasks.datasets import NotEnoughLabels
 from tasks.round_holds import wake_rounds
 from tasks.settings import load_settings

@@ -7,8 +7,6 @@ preprocessing as the encoders of this package, so that heads and trainings serve
 from pathlib import Path
 from typing import Any
 
-import timm
-
 from lvm.encoder import Encoder, EncoderConfig, create_encoder
 from lvm.tensors import Batch
 
@@ -54,6 +52,8 @@ def create_baseline(
 
 def _state(name: str, weights: Path, bands: int) -> Any:
     """Return the state of a trunk for so many bands, as timm adapts it."""
+    import timm
+
     if not weights.is_file():
         raise FileNotFoundError(f"{weights}: no weights of {name} there; give the file's path")
     adapted = timm.create_model(

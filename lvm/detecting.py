@@ -12,7 +12,6 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import FeaturePyramidNetwork, nms
 
 from lvm.encoder import FeatureSpec
 from lvm.matching import Array
@@ -77,6 +76,8 @@ class DetectionHead(nn.Module):
     def __init__(
         self, spec: FeatureSpec, width: int = 48, stride: int = 2, pixels: bool = False
     ) -> None:
+        from torchvision.ops import FeaturePyramidNetwork
+
         super().__init__()
         steps = (spec.reductions[0] // stride).bit_length() - 1
         if stride << steps != spec.reductions[0]:
@@ -232,6 +233,8 @@ def find_peaks(
     -------
     list of (places (source, 4) float64 as in `Truth`, logit (source,) float64)
     """
+    from torchvision.ops import nms
+
     output = output.detach().float().cpu()
     logit = output[:, 0]
     peak = (logit >= F.max_pool2d(logit[:, None], 3, 1, 1)[:, 0]) & (logit > lowest)

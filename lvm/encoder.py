@@ -8,9 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, cast
 
-import timm
 import torch
-from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
 from lvm.preprocess import (
@@ -223,6 +221,10 @@ def create_encoder(
 
 
 def _create_trunk(config: EncoderConfig) -> Any:
+    # Here, as everywhere in lvm, timm is loaded where it is used: it takes seconds.
+    import timm
+    from timm.models.swin_transformer import SwinTransformer
+
     shape = config.shape
     if shape is not None:
         return SwinTransformer(

@@ -6,7 +6,6 @@ They know shapes, not tasks: losses and labels are in `simmim` and `downstream`.
 from typing import cast
 
 import torch
-from timm.models.swin_transformer import SwinTransformerBlock
 from torch import nn
 
 from lvm.encoder import FeatureSpec
@@ -141,6 +140,8 @@ class _UpStage(nn.Module):
     """From stage `index` of the encoder to the one above it; maps are (object, y, x, channel)."""
 
     def __init__(self, spec: FeatureSpec, index: int, depth: int, window_size: int) -> None:
+        from timm.models.swin_transformer import SwinTransformerBlock
+
         super().__init__()
         below, above = spec.channels[index], spec.channels[index - 1]
         side = spec.input_size // spec.reductions[index - 1]

@@ -8,10 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from timm import optim
 from torch import nn
-
-_timm: Any = optim  # its functions carry no complete types
 
 # A learning rate of exactly 0 at the first step would waste it; one hundredth is timm's habit too.
 WARMUP_START = 0.01
@@ -29,16 +26,19 @@ def parameter_groups(
     rate multiplied by `layer_decay` once per block counted from its end; everything else keeps
     the full rate. Biases, norms and what timm lists as such have no weight decay.
     """
+    from timm import optim
+
+    timm_groups: Any = optim  # its functions carry no complete types
     wanted = {id(parameter) for parameter in trained}
     trunk: Any = next((m for m in model.modules() if hasattr(m, "group_matcher")), None)
     if trunk is None:
-        return _chosen(_timm.param_groups_weight_decay(model, weight_decay), wanted)
+        return _chosen(timm_groups.param_groups_weight_decay(model, weight_decay), wanted)
     exempt = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") else ()
-    inner = _timm.param_groups_layer_decay(
+    inner = timm_groups.param_groups_layer_decay(
         trunk, weight_decay, no_weight_decay_list=tuple(exempt), layer_decay=layer_decay
     )
     of_trunk = {id(parameter) for parameter in trunk.parameters()}
-    outer = _timm.param_groups_weight_decay(model, weight_decay)
+    outer = timm_groups.param_groups_weight_decay(model, weight_decay)
     return _chosen(inner, wanted) + _chosen(outer, wanted - of_trunk)
 
 

@@ -9,7 +9,6 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers.norm import LayerNorm2d
 from torch import nn
 
 from lvm.augment import AugmentConfig, augment
@@ -149,6 +148,8 @@ class UNetModel(Trainable):
 
 
 def _block(width: int, out: int) -> nn.Sequential:
+    from timm.layers.norm import LayerNorm2d
+
     layers: list[nn.Module] = []
     for channels in (width, out):
         layers += [nn.Conv2d(channels, out, 3, padding=1), LayerNorm2d(out), nn.GELU()]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.cluster import MiniBatchKMeans
 
 from tasks.errors import TaskError
 
@@ -245,6 +244,8 @@ def _k_means(candidates: Candidates, number: int, generator: np.random.Generator
 
     Before there is a model, all candidates are divided and the most typical of each is taken.
     """
+    from sklearn.cluster import MiniBatchKMeans  # half a second to load, of use here alone
+
     known = candidates.probability.shape[1] > 0
     count = len(candidates)
     score = margin(candidates.probability) if known else np.zeros(count)

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from storage.label_store import ID_COLUMNS, read_labels, votes_table
 from tasks.agreement import Groups, standing_answers
@@ -118,9 +118,9 @@ def weight_of(rate: float, answers: int) -> float:
 
 
 def _reliability(question: str, who: str, gold: int, right: int, answers: int) -> Reliability:
-    posterior = beta(PRIOR_RIGHT + right, PRIOR_WRONG + gold - right)
-    mean = float(posterior.mean())
-    low, high = (float(value) for value in posterior.ppf([0.025, 0.975]))
+    a, b = PRIOR_RIGHT + right, PRIOR_WRONG + gold - right
+    mean = a / (a + b)
+    low, high = (float(value) for value in betaincinv(a, b, [0.025, 0.975]))
     return Reliability(
         question=question,
         annotator=who,

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from sklearn.ensemble import IsolationForest
 
 from storage.search.objects import objects_at
 from storage.search.rarity import NeighbourDistance
@@ -145,6 +144,8 @@ def _rarest(source: EmbeddedSurvey, config: AnomalyConfig) -> tuple[Rows, Scores
 
 
 def _forest(sample: Vectors, config: AnomalyConfig) -> Scorer:
+    from sklearn.ensemble import IsolationForest  # a second to load
+
     forest = IsolationForest(n_estimators=config.trees, random_state=config.seed)
     forest.fit(np.asarray(sample, dtype=np.float32))
 

@@ -5,9 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from lvm.metrics import balanced_accuracy
 
@@ -31,6 +28,10 @@ def colour_baseline(
     Classes are weighted by their inverse frequency, so that the baseline is after the same
     measure as the model.
     """
+    from sklearn.linear_model import LogisticRegression  # a second to load
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     fitted = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000)
     ).fit(*train)

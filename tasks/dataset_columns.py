@@ -15,8 +15,8 @@ from storage.label_store import ID_COLUMNS
 from tasks.agreement import answer_groups
 from tasks.annotators import weighted_votes
 from tasks.errors import TaskError
-from tasks.loaders import open_snapshot
 from tasks.references import DatasetRef
+from tasks.snapshots import open_snapshot
 
 VOTE = "_vote"  # a need "<question>_vote" is the votes of the label ledger on that question
 

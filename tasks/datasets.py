@@ -27,9 +27,9 @@ from tasks import tracking
 from tasks.dataset_columns import answers_of, question_classes, question_of
 from tasks.errors import TaskError
 from tasks.frozen_tests import freeze_ids, frozen_ids, read_record
-from tasks.loaders import open_snapshot
 from tasks.references import DatasetRef, ModelRef, SnapshotRef
 from tasks.settings import Settings
+from tasks.snapshots import open_snapshot
 
 KEY = list(ID_COLUMNS)
 SPLITS = SPLIT_NAMES

@@ -13,10 +13,9 @@ from storage.catalogue import parse_object_id, read_catalogue, read_metadata
 from tasks.datasets import KEY, object_ids
 from tasks.label_queue import LabelQueue
 from tasks.label_rounds import QueueItem, QueueProblem, RoundPlan
-from tasks.loaders import open_snapshot
 from tasks.question_paths import tree_of
 from tasks.settings import Settings
-from tasks.snapshots import find_snapshot
+from tasks.snapshots import find_snapshot, open_snapshot
 
 RANDOM_SHARE = 0.25  # kept for unbiased estimates of how common answers are
 PICKED = "picked by hand"

@@ -21,11 +21,10 @@ from storage.search.vectors import EmbeddedRows, embedded_rows
 from tasks.embedding import open_embeddings
 from tasks.encoders import find_embeddings
 from tasks.errors import TaskError
-from tasks.loaders import open_snapshot
 from tasks.references import EmbeddingsRef, EncoderRef, SnapshotRef
 from tasks.settings import Settings
 from tasks.sheets import cutout_sheet
-from tasks.snapshots import find_snapshot
+from tasks.snapshots import find_snapshot, open_snapshot
 
 INDEXES = "indexes"  # folders in the home
 REPORTS = "reports"

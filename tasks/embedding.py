@@ -36,7 +36,6 @@ from storage.repository import (
 from storage.schema import BrickState
 from tasks.cluster import connect, run_units
 from tasks.embedding_worker import Embedded, EmbedRequest, checked_encoder, embed_bricks
-from tasks.loaders import open_snapshot
 from tasks.progress import report
 from tasks.receipts import append_units, close_log
 from tasks.references import (
@@ -47,6 +46,7 @@ from tasks.references import (
     SnapshotRef,
     UnitReceipt,
 )
+from tasks.snapshots import open_snapshot
 
 # Bricks of together so many objects are one call to a worker: large enough that opening a snapshot
 # and filling the read-ahead cost nothing, small enough that a lost worker loses a minute of a CPU.

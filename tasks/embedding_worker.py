@@ -25,8 +25,8 @@ from storage import embedding_store
 from storage.batches import iterate_batches
 from storage.brick_store import RowRange, read_objects
 from storage.schema import SHARD_ROWS
-from tasks.loaders import open_snapshot
 from tasks.references import EncoderRef, SnapshotRef
+from tasks.snapshots import open_snapshot
 
 Vectors = npt.NDArray[np.float32]
 

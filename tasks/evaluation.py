@@ -22,10 +22,11 @@ from tasks.evaluation_figures import class_figures, example_pictures, reliabilit
 from tasks.evidence_drift import drift_evidence
 from tasks.evidence_figures import keep_evidence
 from tasks.finetuning import MAX_IMAGES, load_model
-from tasks.loaders import CutoutLoader, open_snapshot
+from tasks.loaders import CutoutLoader
 from tasks.references import DatasetRef, Evaluation, EvidencePacket, Interval, ModelRef
 from tasks.run_records import log_evaluation, log_figures
 from tasks.settings import Settings, load_settings
+from tasks.snapshots import open_snapshot
 
 BATCH_SIZE = 64
 BOOTSTRAP_SEED = 20241  # the intervals of a model are the same whenever they are computed

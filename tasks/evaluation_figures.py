@@ -9,8 +9,8 @@ from lvm.metrics import reliability
 from storage.batches import read_cutouts
 from storage.brick_store import read_layout
 from tasks.datasets import object_ids
-from tasks.loaders import open_snapshot
 from tasks.references import DatasetRef, Evaluation, ReliabilityBin
+from tasks.snapshots import open_snapshot
 
 RELIABILITY_BINS = 10
 EXAMPLES = 8  # pictures kept with a run

@@ -12,11 +12,10 @@ from storage.brick_ledger import ledger
 from storage.errors import StorageError
 from tasks import tracking
 from tasks.decisions import Case, Event, append, find_event
-from tasks.loaders import open_snapshot
 from tasks.policies import read_policies
 from tasks.references import EvidencePacket, ModelRef
 from tasks.settings import Settings
-from tasks.snapshots import find_snapshot
+from tasks.snapshots import find_snapshot, open_snapshot
 
 #: Tags of a version that say what it was trained and tested on.
 TAGS = (

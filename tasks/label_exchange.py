@@ -30,9 +30,9 @@ from tasks.annotators import GOLD
 from tasks.dataset_columns import question_classes
 from tasks.datasets import KEY
 from tasks.labels import DETAILS, LabelsReceipt, append_answers, check_question
-from tasks.loaders import open_snapshot
 from tasks.references import SnapshotRef
 from tasks.settings import Settings
+from tasks.snapshots import open_snapshot
 from tasks.whole_files import whole_file
 
 Form = Literal["csv", "galaxy-zoo", "label-studio"]

@@ -16,9 +16,9 @@ from storage.label_tables import read_label_table
 from tasks.dataset_columns import question_of
 from tasks.datasets import KEY
 from tasks.events import tell_labels
-from tasks.loaders import open_snapshot
 from tasks.references import Reference, SnapshotRef
 from tasks.settings import Settings
+from tasks.snapshots import open_snapshot
 
 DETAILS = ("round", "guideline", "comment")
 

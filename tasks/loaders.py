@@ -13,24 +13,13 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from lvm.encoder import EncoderConfig
 from storage.batches import iterate_batches, read_cutouts
 from storage.brick_store import ledger, read_layout, valid_rows
-from storage.repository import SURVEY_REPOSITORY, open_repository, read_session, repository_place
 from storage.schema import SHARD_ROWS
 from tasks.references import SnapshotRef
+from tasks.snapshots import open_snapshot
 
 Rows = npt.NDArray[np.int64]
 Columns = Mapping[str, npt.NDArray[Any]]
 Tensors = dict[str, torch.Tensor]
-
-
-def survey_path(store: str) -> str:
-    """Return the cutout repository of a store."""
-    return repository_place(store, SURVEY_REPOSITORY)
-
-
-def open_snapshot(snapshot: SnapshotRef) -> Any:
-    """Open a read-only session on a snapshot of the cutout repository."""
-    repository = open_repository(survey_path(snapshot.store))
-    return read_session(repository, snapshot=snapshot.snapshot_id)
 
 
 def load_cutouts(snapshot: SnapshotRef, rows: Rows) -> dict[str, npt.NDArray[Any]]:

@@ -3,15 +3,16 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Canvas
 
 from lvm.figures import Curve, Figure, Matrix, Pictures
 from storage.legacysurvey import RGB_SCALES
 from storage.rgb import legacy_rgb
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 DPI = 110
 LINES = ("#1f5fa8", "#c4501b", "#2e7d4f", "#7a4ea3", "#8a6d1d", "#5b6570")
@@ -35,7 +36,6 @@ def write_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
     for figure in figures:
         draw, numbers = _how(figure)
         canvas = draw(figure)
-        FigureCanvasAgg(canvas)
         path = folder / f"{figure.name}.png"
         canvas.savefig(path, dpi=DPI)
         path.with_suffix(".json").write_text(json.dumps(numbers(figure), indent=1))
@@ -43,7 +43,7 @@ def write_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
     return paths
 
 
-def _how(figure: Figure) -> tuple[Callable[[Any], Canvas], Callable[[Any], dict[str, Any]]]:
+def _how(figure: Figure) -> tuple[Callable[[Any], "Canvas"], Callable[[Any], dict[str, Any]]]:
     if isinstance(figure, Curve):
         return _draw_curve, _curve_numbers
     if isinstance(figure, Matrix):
@@ -51,8 +51,18 @@ def _how(figure: Figure) -> tuple[Callable[[Any], Canvas], Callable[[Any], dict[
     return _draw_pictures, _picture_numbers
 
 
-def _draw_curve(figure: Curve) -> Canvas:
-    canvas = Canvas(figsize=(5.6, 4.2), layout="constrained")
+def _canvas(width: float, height: float) -> "Canvas":
+    """Return an empty picture of so many inches, without a window."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # a second to load
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(canvas)
+    return canvas
+
+
+def _draw_curve(figure: Curve) -> "Canvas":
+    canvas = _canvas(5.6, 4.2)
     axes = canvas.add_subplot()
     style: dict[str, Any] = {"marker": "o", "markersize": 3.5, "linewidth": 1.4}
     if figure.kind == "points":
@@ -72,9 +82,9 @@ def _draw_curve(figure: Curve) -> Canvas:
     return canvas
 
 
-def _draw_matrix(figure: Matrix) -> Canvas:
+def _draw_matrix(figure: Matrix) -> "Canvas":
     rows, columns = figure.values.shape
-    canvas = Canvas(figsize=(2.2 + 0.7 * columns, 1.8 + 0.6 * rows), layout="constrained")
+    canvas = _canvas(2.2 + 0.7 * columns, 1.8 + 0.6 * rows)
     axes = canvas.add_subplot()
     total = figure.values.sum(axis=1, keepdims=True)
     share = figure.values / np.where(total > 0, total, 1)
@@ -90,10 +100,9 @@ def _draw_matrix(figure: Matrix) -> Canvas:
     return canvas
 
 
-def _draw_pictures(figure: Pictures) -> Canvas:
+def _draw_pictures(figure: Pictures) -> "Canvas":
     count = min(SHOWN, max((len(panel) for panel in figure.panels.values()), default=0))
-    size = (CELL * max(count, 1) + 0.4, (CELL + 0.15) * len(figure.panels))
-    canvas = Canvas(figsize=size, layout="constrained")
+    canvas = _canvas(CELL * max(count, 1) + 0.4, (CELL + 0.15) * len(figure.panels))
     grid = canvas.subplots(len(figure.panels), max(count, 1), squeeze=False)
     for row, (name, panel) in zip(grid, figure.panels.items(), strict=True):
         for axes, image in zip(row, panel[:count], strict=False):

@@ -30,10 +30,11 @@ from tasks.cluster import connect, run_units
 from tasks.embedding import calls_of
 from tasks.errors import TaskError
 from tasks.finetuning import load_model
-from tasks.loaders import CutoutLoader, open_snapshot
+from tasks.loaders import CutoutLoader
 from tasks.progress import report
 from tasks.references import ModelRef, SnapshotRef
 from tasks.settings import Settings
+from tasks.snapshots import open_snapshot
 
 BATCH_SIZE = 64
 # Of the files of bricks; another number makes all of them stale.

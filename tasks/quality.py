@@ -16,9 +16,9 @@ from storage.quality.checks import check_survey
 from storage.quality.documents import html_report, markdown_report, verdict
 from storage.quality.limits import QualityLimits
 from storage.quality.results import Level, QualityReport
-from tasks.loaders import open_snapshot
 from tasks.references import Reference, SnapshotRef
 from tasks.settings import Settings
+from tasks.snapshots import open_snapshot
 from tasks.whole_files import whole_file
 
 REPORTS = "reports"  # folder in the home

@@ -25,9 +25,10 @@ from tasks.embedding import open_embeddings
 from tasks.finetuning import load_model
 from tasks.frozen_tests import frozen_ids
 from tasks.label_rounds import QueueItem
-from tasks.loaders import CutoutLoader, open_snapshot
+from tasks.loaders import CutoutLoader
 from tasks.references import EmbeddingsRef, ModelRef, SnapshotRef
 from tasks.settings import Settings
+from tasks.snapshots import open_snapshot
 
 Array = npt.NDArray[np.float64]
 BATCH_SIZE = 64

@@ -14,8 +14,8 @@ from storage.brick_store import read_layout, read_objects
 from storage.catalogue import read_catalogue
 from storage.rgb import legacy_rgb
 from tasks.datasets import KEY
-from tasks.loaders import open_snapshot
 from tasks.references import CatalogueRef
+from tasks.snapshots import open_snapshot
 
 GAP = 4  # pixels between the cells of a sheet
 CAPTION = 14  # pixels of a caption line

@@ -1,5 +1,7 @@
 """Find surveys and snapshots in a store, say what they hold, and clear what broken runs left."""
 
+from typing import Any
+
 from storage.brick_ledger import ledger
 from storage.errors import StorageError
 from storage.repository import (
@@ -31,6 +33,17 @@ class SurveySummary(Reference):
     tag: str
 
 
+def survey_path(store: str) -> str:
+    """Return the cutout repository of a store."""
+    return repository_place(store, SURVEY_REPOSITORY)
+
+
+def open_snapshot(snapshot: SnapshotRef) -> Any:
+    """Open a read-only session on a snapshot of the cutout repository."""
+    repository = open_repository(survey_path(snapshot.store))
+    return read_session(repository, snapshot=snapshot.snapshot_id)
+
+
 def find_snapshot(
     settings: Settings, survey: str, snapshot: str | None, tag: str | None = None
 ) -> SnapshotRef:
@@ -41,7 +54,7 @@ def find_snapshot(
     StorageError
         If the store, the snapshot or the survey in it does not exist.
     """
-    repository = open_repository(repository_place(settings.store_path, SURVEY_REPOSITORY))
+    repository = open_repository(survey_path(settings.store_path))
     chosen = snapshot or snapshot_id(repository, tag=tag)
     known = list_surveys(read_session(repository, snapshot=chosen))
     if survey not in known:
@@ -53,7 +66,7 @@ def find_snapshot(
 
 def describe_store(settings: Settings) -> list[SurveySummary]:
     """Return a summary of every survey of the store."""
-    repository = open_repository(repository_place(settings.store_path, SURVEY_REPOSITORY))
+    repository = open_repository(survey_path(settings.store_path))
     session, snapshot = read_session(repository), snapshot_id(repository)
     summaries = []
     for survey in list_surveys(session):
@@ -75,9 +88,7 @@ def describe_store(settings: Settings) -> list[SurveySummary]:
 
 def list_snapshots(settings: Settings, survey: str | None) -> list[SnapshotTag]:
     """Return the tagged snapshots of a survey, or of all surveys, oldest first."""
-    return tags_of(
-        open_repository(repository_place(settings.store_path, SURVEY_REPOSITORY)), survey
-    )
+    return tags_of(open_repository(survey_path(settings.store_path)), survey)
 
 
 def tidy_store(settings: Settings) -> dict[str, int]:

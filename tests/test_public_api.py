@@ -41,7 +41,10 @@ def test_public_names_can_be_imported(module, name):
         ("storage", "torch"),
         ("storage", "galsim"),
         ("lvm", "astropy"),
+        ("lvm.downstream", "timm"),
         ("flows.__main__", "prefect"),
+        ("flows.ingest", "torch"),
+        ("flows.promote", "torch"),
     ],
 )
 def test_importing_a_package_does_not_load_what_it_does_not_need(package, unwanted):

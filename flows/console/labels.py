@@ -144,7 +144,8 @@ def label_round(
     Waits here for the answers given on the review desk; Ctrl-C and a second call lose nothing.
     """
     from flows.label_round import run_label_round
-    from flows.parameters import RoundConfig, read_config
+    from flows.model_parameters import RoundConfig
+    from flows.parameters import read_config
 
     overrides = {
         "count": count,

@@ -54,7 +54,8 @@ def pretrain(
     config: ConfigFile = None,
 ) -> None:
     """Train an encoder on cutouts alone; under torchrun, on several devices at once."""
-    from flows.parameters import PretrainConfig, read_config
+    from flows.model_parameters import PretrainConfig
+    from flows.parameters import read_config
     from flows.pretrain import assist_encoder, pretrain_encoder
 
     overrides = {
@@ -122,7 +123,8 @@ def finetune(
 ) -> None:
     """Fit a downstream task on all labels, measure it on the test split, register a candidate."""
     from flows.finetune import finetune_downstream
-    from flows.parameters import DownstreamConfig, read_config
+    from flows.model_parameters import DownstreamConfig
+    from flows.parameters import read_config
     from tasks.encoders import find_embeddings, find_encoder
     from tasks.settings import load_settings
     from tasks.snapshots import find_snapshot

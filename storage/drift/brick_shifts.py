@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy.special import chdtrc
 
 from storage.search.vectors import EmbeddedRows
 
@@ -100,7 +100,7 @@ class BrickMeans:
         means = (means - grand) / np.where(scatter > 0, scatter, 1.0)
         freedom = means.shape[1]
         squared = np.square(means).sum(axis=1)
-        p_value = stats.chi2.sf(counts * squared, freedom)
+        p_value = chdtrc(freedom, counts * squared)
         shift = np.sqrt(np.maximum(squared - freedom / counts, 0))
         table = pd.DataFrame(
             {
@@ -140,12 +140,14 @@ def _correlations(
 ) -> tuple[Correlation, ...]:
     if measured is None:
         return ()
+    from scipy.stats import spearmanr  # a second to load
+
     known = measured.reindex(names)
     found = []
     for column in known.columns:
         values = known[column].to_numpy(dtype=float)
         use = np.isfinite(values)
         if use.sum() >= FEWEST and np.ptp(values[use]) > 0 and np.ptp(along[use]) > 0:
-            rho, p_value = stats.spearmanr(along[use], values[use])
+            rho, p_value = spearmanr(along[use], values[use])
             found.append(Correlation(str(column), int(use.sum()), float(rho), float(p_value)))
     return tuple(sorted(found, key=lambda one: -abs(one.rho)))

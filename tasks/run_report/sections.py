@@ -19,7 +19,6 @@ from tasks.desk_pages_rounds import newest_catalogue
 from tasks.embedded import open_embedded
 from tasks.encoders import find_encoder
 from tasks.errors import TaskError
-from tasks.loaders import open_snapshot
 from tasks.model_story import ModelStory, model_stories
 from tasks.quality import report_path
 from tasks.receipts import close_log
@@ -27,6 +26,7 @@ from tasks.references import BROKEN, CatalogueRef, ModelRef, Reference, Snapshot
 from tasks.run_report.drawing import draw_intervals, draw_plane
 from tasks.settings import Settings
 from tasks.sheets import cutout_sheet, surest_sheet
+from tasks.snapshots import open_snapshot
 
 SHOWN_UNITS = 20
 SHOWN_CUTOUTS = 12

@@ -22,8 +22,8 @@ from storage.embedding_store import embedding_group
 from storage.repository import fork, open_repository
 from tasks.embedding import plan_embedding
 from tasks.embedding_worker import EmbedRequest, embed_bricks, forward_of
-from tasks.loaders import open_snapshot
 from tasks.references import EncoderRef, SnapshotRef
+from tasks.snapshots import open_snapshot
 
 pytestmark = [
     pytest.mark.gpu,

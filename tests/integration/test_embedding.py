@@ -27,9 +27,9 @@ from tasks.embedding import (
     open_embeddings,
     plan_embedding,
 )
-from tasks.loaders import open_snapshot
 from tasks.receipts import read_units
 from tasks.references import EncoderRef, Outcome, Receipt, SnapshotRef
+from tasks.snapshots import open_snapshot
 
 pytestmark = pytest.mark.timeout(300)
 COUNTS = {"b1": 5, "b2": 70, "b3": 3, "b4": 8}

@@ -11,7 +11,8 @@ from flows.demo import watch_for_decision
 from flows.embed import embed_survey
 from flows.finetune import finetune_downstream
 from flows.ingest import ingest_bricks
-from flows.parameters import DownstreamConfig, PretrainConfig, SplitConfig, read_config
+from flows.model_parameters import DownstreamConfig, PretrainConfig
+from flows.parameters import SplitConfig, read_config
 from flows.predict import publish_catalogue
 from flows.pretrain import pretrain_encoder
 from flows.promote import promote_model
@@ -119,7 +120,7 @@ def test_as_many_embeddings_come_out_as_objects_go_in(cycle: Cycle):
     assert cycle.embedded.counts["written"] == 2
     assert cycle.embedded.objects == cycle.receipt.objects
     from storage.brick_store import read_objects
-    from tasks.loaders import open_snapshot
+    from tasks.snapshots import open_snapshot
 
     snapshot = find_snapshot(cycle.settings, SURVEY, None)
     objects = read_objects(open_snapshot(snapshot), SURVEY, catalogue=False)

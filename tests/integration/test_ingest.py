@@ -18,10 +18,9 @@ from storage.repository import writer_lock
 from storage.selection import Selection
 from storage.synthetic import SyntheticConfig, SyntheticRelease, write_synthetic_release
 from tasks.cluster import SchedulerUnreachable
-from tasks.loaders import open_snapshot
 from tasks.references import Outcome, Receipt
 from tasks.settings import Settings
-from tasks.snapshots import find_snapshot
+from tasks.snapshots import find_snapshot, open_snapshot
 
 pytestmark = pytest.mark.timeout(300)
 TINY = SyntheticConfig(count=2, brick_size=460, density=10.0, seed=4, processes=1)

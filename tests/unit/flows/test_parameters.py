@@ -1,6 +1,7 @@
 import pytest
 
-from flows.parameters import DownstreamConfig, IngestConfig, PretrainConfig, read_config
+from flows.model_parameters import DownstreamConfig, PretrainConfig
+from flows.parameters import IngestConfig, read_config
 from tasks.errors import BadConfiguration
 
 

@@ -118,7 +118,7 @@ def test_a_model_of_the_hub_is_made_by_timm_from_its_name_there(monkeypatch):
         return real("convnext_atto", **options)
 
     real = timm.create_model
-    monkeypatch.setattr("lvm.encoder.timm.create_model", create)
+    monkeypatch.setattr("timm.create_model", create)
     encoder = create_encoder(EncoderConfig("hf-hub:someone/galaxies", input_size=64))
     assert asked == [("hf-hub:someone/galaxies", 3)]
     assert encoder.features(torch.randn(1, 3, 64, 64)).shape == (1, encoder.spec.width)
