@@ -34,7 +34,7 @@ check: $(READY)  ## lint, format, types, layers
 	$(BIN)/lint-imports --no-cache
 
 bench: $(READY)  ## benchmarks that two cores can carry; ONLY=loader for one group
-	$(BIN)/python -m pytest tests/benchmarks -o addopts="--strict-markers -ra" -o timeout=0 -o faulthandler_timeout=0 $(if $(ONLY),-k '$(ONLY)')
+	$(BIN)/python -m pytest tests/benchmarks -o addopts="--strict-markers -ra" -o timeout=0 $(if $(ONLY),-k '$(ONLY)')
 
 docs: $(READY)  ## the docs site, in ./site
 	$(BIN)/mkdocs build --strict
