@@ -11,7 +11,6 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 
 from lvm.downstream import DOWNSTREAM_TASKS, create_task
 from storage.catalogue import parse_object_id
@@ -23,12 +22,14 @@ from tasks.datasets import object_ids
 from tasks.errors import TaskError
 from tasks.events import tell_labels
 from tasks.labels import check_question
+from tasks.locks import held
 from tasks.references import Reference
 from tasks.roles import User
 from tasks.settings import Settings
 
 REASON_LENGTH = 2000
 LOCK_SECONDS = 60
+TRY_AGAIN = "nothing was written; try again, or end that process first"
 
 
 class CannotSettle(TaskError, ValueError):
@@ -124,7 +125,7 @@ def settle(settings: Settings, user: User, wanted: Settlement) -> Label:
     groups = answer_groups(create_task(wanted.question))
     _check(wanted, groups)
     home = settings.home.resolve()
-    with FileLock(home / "conflicts.lock", timeout=LOCK_SECONDS):
+    with held(home / "conflicts.lock", LOCK_SECONDS, "settles a dispute", TRY_AGAIN):
         rows = read_object_labels(
             settings.labels_path, wanted.survey, *parse_object_id(wanted.object_id)
         )

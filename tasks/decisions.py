@@ -15,8 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
-
+from tasks.locks import held
 from tasks.references import EvidencePacket, ModelRef, Reference
 from tasks.settings import Settings
 
@@ -220,9 +219,12 @@ def append_aside(settings: Settings, case: Case, event: Event, body: Any) -> Non
 @contextmanager
 def one_at_a_time(settings: Settings) -> Iterator[None]:
     """Let one process of this home decide, or look at the champion and move it, at a time."""
-    home = settings.home.resolve()
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "promotion.lock", timeout=LOCK_SECONDS):
+    with held(
+        settings.home.resolve() / "promotion.lock",
+        LOCK_SECONDS,
+        "decides about a model or moves its alias",
+        "nothing was decided here; try again, or end that process first",
+    ):
         yield
 
 

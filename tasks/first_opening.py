@@ -8,16 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from tasks.errors import TaskError
+from tasks.locks import held
 
 LOCK = "mlflow.lock"
 LOCK_SECONDS = 600.0  # creating and migrating takes seconds, minutes on a machine that is busy
-
-
-class TrackingBusy(TaskError, TimeoutError):
-    """Another process is opening the tracking database of this home, and does not end."""
 
 
 @contextmanager
@@ -26,20 +20,13 @@ def first_opening(home: Path) -> Iterator[None]:
 
     Raises
     ------
-    TrackingBusy
+    HomeBusy
         If another process holds it for `LOCK_SECONDS`.
     """
-    folder = home.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout as error:
-        raise TrackingBusy(
-            f"{folder / LOCK} has been held for {LOCK_SECONDS:.0f} s by a process that opens the "
-            "MLflow database of this home: end it (`brickyard down` ends services), then try again"
-        ) from error
-    try:
+    with held(
+        home.resolve() / LOCK,
+        LOCK_SECONDS,
+        "opens the MLflow database of this home",
+        "end it (`brickyard down` ends services), then try again",
+    ):
         yield
-    finally:
-        lock.release()

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import TaskError
@@ -108,12 +109,11 @@ def tag_version(settings: Settings, model: ModelRef, tags: Mapping[str, str]) ->
     The run has them too, unless somebody deleted it, so that a search of runs tells the whole
     story of a model.
     """
-    client = connect(settings)
-    alive = _is_active(client, model.run_id)
-    for name, value in shortened(tags).items():
+    client, values = connect(settings), shortened(tags)
+    for name, value in values.items():
         client.set_model_version_tag(model.downstream, model.version, name, value)
-        if alive:
-            client.set_tag(model.run_id, name, value)
+    if _is_active(client, model.run_id):
+        client.log_batch(model.run_id, tags=[RunTag(*item) for item in values.items()])
 
 
 def aliased(settings: Settings, downstream: str, alias: str) -> ModelRef | None:
