@@ -138,7 +138,12 @@ def _show_champions(champions: "list[ChampionSummary]") -> None:
 
 def _show(states: list[ServiceState]) -> None:
     table = Table("service", "where", "state", "log")
+    for column in table.columns:
+        column.overflow = "fold"  # an address that is cut is of no use
     for state in states:
         word = "[green]answers[/]" if state.answers else "[red]does not answer[/]"
-        table.add_row(state.name, state.url or f"process {state.pid}", word, state.log)
+        where = state.url or f"process {state.pid}"
+        table.add_row(state.name, where, word, Path(state.log).name)
     console.print(table)
+    for folder in sorted({str(Path(state.log).parent) for state in states}):
+        console.print(f"logs in {folder}", soft_wrap=True, highlight=False)
