@@ -9,6 +9,12 @@ import pytest
 # The console takes its width when it is first imported: tables are as wide in every process of a
 # parallel run, however long the paths in them are.
 os.environ["COLUMNS"] = "200"
+# Tests that run beside others, and their processes, compute in one thread: more would fight for
+# the same cores. Read by torch, BLAS and numba when they are first imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ |= dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+    )
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

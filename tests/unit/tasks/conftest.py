@@ -1,12 +1,22 @@
 """An own home with a real, empty MLflow for each test; no server."""
 
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from tasks.settings import Settings
 from tasks.tracking import model_versions
+
+
+@event.listens_for(Engine, "connect")
+def do_not_wait_for_the_disk(connection: object, _: object) -> None:
+    """Leave writing to the system: MLflow commits some ten times a test, 5 ms each."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import pickle
 import shutil
 
 import pytest
@@ -112,5 +113,15 @@ def test_the_process_of_its_own_measures_its_own_memory(tmp_path, release):
     found = calibrate(job(tmp_path, release, bricks=1))
     assert len(found.costs) == 1
     assert 100e6 < found.peak_bytes < 2e9
+
+
+def test_an_error_can_leave_the_process_of_its_own(tmp_path, release):
+    with pytest.raises(CalibrationFailed, match="no sample brick") as told:
+        measure(job(tmp_path, release, names=("0001m002",)))
+    assert repr(pickle.loads(pickle.dumps(told.value))) == repr(told.value)
+
+
+@pytest.mark.drill
+def test_an_error_leaves_the_process_of_its_own(tmp_path, release):
     with pytest.raises(CalibrationFailed, match="no sample brick"):
         calibrate(job(tmp_path, release, names=("0001m002",)))

@@ -108,11 +108,22 @@ def test_rows_ascend_without_a_shuffle(loader):
 @pytest.mark.slow
 def test_workers_share_the_rows(loader):
     batches = cutout_dataloader(loader, 32, num_workers=2)
-    first, second = list(batches), list(batches)
-    assert len(batches) == len(first)
-    assert sorted(_rows(first)) == sorted(_rows(second)) == loader.rows.tolist()
-    assert _rows(first) != _rows(second)
-    _check_contents(first, loader)
+    batches.dataset.epoch = 3  # the processes, which take seconds to start, are told of the fifth
+    found = list(batches)
+    assert len(batches) == len(found)
+    assert sorted(_rows(found)) == loader.rows.tolist()
+    _check_contents(found, loader)
+    assert sorted(_rows([batch]) for batch in found) == sorted(_rows_of_shares(batches.dataset, 4))
+
+
+def _rows_of_shares(stream: CutoutStream, epoch: int) -> list[list[int]]:
+    """Return the rows of the batches of two workers in an epoch, read in this process."""
+    found = []
+    for number in range(2):
+        part = CutoutLoader(stream._snapshot, stream._rows[stream._share(number)], seed=5)
+        shuffle = np.random.default_rng((5, epoch))
+        found += [batch["rows"].tolist() for batch in part.batches(32, shuffle)]
+    return found
 
 
 def test_more_workers_than_shards_leave_none_out(loader):

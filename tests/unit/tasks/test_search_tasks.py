@@ -1,5 +1,6 @@
 """Search, rarity, map and drift of a small survey whose embeddings the test chose."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -31,9 +32,18 @@ def settings(tmp_path):
     return Settings(home=tmp_path / "home")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return a home with a survey, and its bricks: a test copies what takes a second to write."""
+    settings = Settings(home=tmp_path_factory.mktemp("made"))
+    return settings.home, make_survey(settings, 2, 2, COUNT)
+
+
 @pytest.fixture
-def bricks(settings):
-    return make_survey(settings, 2, 2, COUNT)
+def bricks(settings, made):
+    home, bricks = made
+    shutil.copytree(home, settings.home)
+    return bricks
 
 
 @pytest.fixture
@@ -187,18 +197,35 @@ def test_maps_that_cannot_be_made_are_refused(settings, encoder, tmp_path, monke
         arrange(np.zeros((5, 3)), MapConfig())
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)  # numba compiles for a minute on a busy machine
-def test_umap_keeps_kinds_together_and_repeats():
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Let Python interpret what numba would compile for half a minute; forget UMAP afterwards."""
+    numba = pytest.importorskip("numba")
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] in ("umap", "pynndescent")]:
+        del sys.modules[name]
+
+
+def test_umap_keeps_a_few_of_a_kind_together_and_repeats(interpreted):
+    check_umap(count=24, neighbours=4)
+
+
+@pytest.mark.drill
+def test_compiled_umap_keeps_kinds_together_and_repeats():
+    check_umap(count=150, neighbours=10)
+
+
+def check_umap(count, neighbours):
     pytest.importorskip("umap")
     rng = np.random.default_rng(0)
-    kinds = np.arange(150) % 3
-    vectors = 4 * rng.normal(size=(3, WIDTH))[kinds] + rng.normal(size=(150, WIDTH))
-    places = arrange(vectors, MapConfig(neighbours=10))
+    kinds = np.arange(count) % 3
+    vectors = 4 * rng.normal(size=(3, WIDTH))[kinds] + rng.normal(size=(count, WIDTH))
+    places = arrange(vectors, MapConfig(neighbours=neighbours))
     apart = np.linalg.norm(places[:, None] - places[None], axis=2)
     np.fill_diagonal(apart, np.inf)
     assert (kinds[apart.argmin(axis=1)] == kinds).mean() > 0.95
-    np.testing.assert_array_equal(arrange(vectors, MapConfig(neighbours=10)), places)
+    np.testing.assert_array_equal(arrange(vectors, MapConfig(neighbours=neighbours)), places)
 
 
 @pytest.fixture

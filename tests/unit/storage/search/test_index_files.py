@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 from embedded_survey import DIGEST, SURVEY, clustered, embed_bricks, make_survey
@@ -29,15 +30,24 @@ def settings(tmp_path):
     return Settings(home=tmp_path / "home")
 
 
-@pytest.fixture
-def values(settings):
-    return clustered(make_survey(settings, 2, 2, COUNT), COUNT)
-
-
-@pytest.fixture
-def opened(settings, values):
-    """Return a function that opens the embeddings session and its rows anew."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return a home with embeddings, and these: a test copies what takes seconds to write."""
+    settings = Settings(home=tmp_path_factory.mktemp("made"))
+    values = clustered(make_survey(settings, 2, 2, COUNT), COUNT)
     embed_bricks(settings, values)
+    return settings.home, values
+
+
+@pytest.fixture
+def values(made):
+    return made[1].copy()
+
+
+@pytest.fixture
+def opened(settings, made):
+    """Return a function that opens the embeddings session and its rows anew."""
+    shutil.copytree(made[0], settings.home)
 
     def run():
         store = settings.home / "store"

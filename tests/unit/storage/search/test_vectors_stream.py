@@ -1,5 +1,7 @@
 """The stream of embeddings: every row once, bricks that are out of date left out and counted."""
 
+import shutil
+
 import numpy as np
 import pytest
 from embedded_survey import DIGEST, SURVEY, clustered, embed_bricks, make_survey
@@ -18,9 +20,18 @@ def settings(tmp_path):
     return Settings(home=tmp_path / "home")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return a home with a survey, and its bricks: a test copies what takes a second to write."""
+    settings = Settings(home=tmp_path_factory.mktemp("made"))
+    return settings.home, make_survey(settings, 3, 2, COUNT)
+
+
 @pytest.fixture
-def bricks(settings):
-    return make_survey(settings, 3, 2, COUNT)
+def bricks(settings, made):
+    home, bricks = made
+    shutil.copytree(home, settings.home)
+    return bricks
 
 
 def sessions(settings):
