@@ -24,7 +24,7 @@ demo: $(READY)  ## bricks to an approved model and a catalogue, on a synthetic s
 test: $(READY)  ## unit and integration tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not drill"
 
-drills: $(READY)  ## failure drills: all services killed in the middle of their work (ten minutes)
+drills: $(READY)  ## failure drills: all services killed in the middle of their work (half an hour)
 	$(BIN)/python -m pytest -m drill
 
 check: $(READY)  ## lint, format, types, layers

@@ -13,6 +13,7 @@ from prefect.settings import (
 )
 from prefect.testing.utilities import prefect_test_harness
 
+from storage.synthetic import SyntheticConfig, SyntheticRelease, write_synthetic_release
 from tasks.settings import Settings
 from tasks.tracking import model_versions
 
@@ -61,3 +62,10 @@ def tracking(empty_tracking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shutil.copytree(empty_tracking, home)
     monkeypatch.setenv("BRICKYARD_HOME", str(home))
     return Settings(home=home)
+
+
+@pytest.fixture(scope="session")
+def small_release(tmp_path_factory: pytest.TempPathFactory) -> SyntheticRelease:
+    """Return a release of two small bricks, which takes seconds to render; nobody changes it."""
+    config = SyntheticConfig(count=2, brick_size=460, density=10.0, seed=4, processes=1)
+    return write_synthetic_release(tmp_path_factory.mktemp("small-release"), config)

@@ -16,7 +16,6 @@ from tasks.evaluation import evaluate_on_test
 from tasks.finetuning import DownstreamConfig, fit_candidate, load_model
 from tasks.settings import Settings
 
-pytestmark = pytest.mark.timeout(600)
 QUICK = TrainConfig(epochs=2, learning_rate=1e-2)
 HEAD = DownstreamConfig(
     fine_tune=FineTuneConfig(mode="head", head=QUICK, cutouts=QUICK), batch_size=32

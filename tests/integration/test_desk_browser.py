@@ -21,7 +21,7 @@ from storage.label_store import read_labels
 
 LABELLED, LEFT = 20, 2  # objects answered, and objects skipped or unsure, of one round
 
-pytestmark = [pytest.mark.timeout(300), needs_chromium]
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +138,9 @@ def test_a_server_that_went_away_is_told_and_nothing_is_lost(browser, desk):
     assert answers(desk) == []
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_every_page_fits_and_is_reached_by_tab(browser, desk, url, width):
+def test_every_page_fits_and_is_reached_by_tab(browser, desk, url):
     number = desk.open_round(6, blind=False)
-    page = new_page(browser, width)
+    page = new_page(browser)
     log_in(page, url, "root", "/help")
     paths = {"home": "/", "label": "/label", "one": f"/label/{number}", "history": "/history"}
     paths |= {"grid": f"/label/{number}/grid", "explore": "/explore", "help": "/help"}
@@ -149,5 +148,7 @@ def test_every_page_fits_and_is_reached_by_tab(browser, desk, url, width):
     paths |= {"rounds": "/history?what=rounds", "labels": "/history?what=labels"}
     for name, path in paths.items():
         page.goto(url + path)
-        keep(page, f"{name}-{width}")
-        assert faults(page) == {}, name
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            keep(page, f"{name}-{width}")
+            assert faults(page) == {}, (name, width)

@@ -24,7 +24,7 @@ from tasks import tracking
 from tasks.audit import audit_registry
 from tasks.decisions import Event, LedgerEvent, read_events
 
-pytestmark = [pytest.mark.timeout(600), needs_chromium]
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +130,7 @@ def test_another_is_rejected_on_a_telephone(browser, place):
     assert tracking.version_tags(place.settings, model)["decision"] == "rejected"
 
 
+@pytest.mark.drill
 def test_a_champion_is_taken_back(browser, place):
     old, _ = approve_at_desk(browser, place, "eve")
     new, _ = approve_at_desk(browser, place, "root")
@@ -184,6 +185,7 @@ def submit(page, reason: str, code: str) -> None:
     page.get_by_role("dialog").wait_for(state="hidden")
 
 
+@pytest.mark.drill
 def test_prefects_own_form_decides_with_a_code_of_the_desk_and_not_without(browser, place):
     model, run_id = place.challenger()
     before = champions(place.settings)

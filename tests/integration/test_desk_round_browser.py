@@ -52,7 +52,7 @@ CONFIG = RoundConfig(
 EDGE_ON = made(sky_patch(1, 1)[0], COUNT)["target"][:, 1] > 0
 KEYS = {"elliptical": "1", "edge-on": "2"}  # as the buttons of the page say
 
-pytestmark = [pytest.mark.timeout(600), needs_chromium]
+pytestmark = needs_chromium
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from tasks.references import ModelRef
 from tasks.settings import Settings
 from tasks.users import open_users
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 QUICK = TrainConfig(epochs=2, learning_rate=1e-2)
 HEAD = DownstreamConfig(fine_tune=FineTuneConfig(mode="head", head=QUICK), batch_size=32)
 

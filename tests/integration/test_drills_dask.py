@@ -27,7 +27,7 @@ from tasks.cluster import SchedulerUnreachable
 from tasks.embedding import EmbedRun, close_embedding, embed_partition, plan_embedding
 from tasks.references import EncoderRef, Receipt, SnapshotRef
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 TESTS = Path(__file__).resolve().parents[1]
 COUNTS = {f"b{number}": 40 for number in range(1, 7)}
 FORWARD = ForwardConfig(batch_size=8, device="cpu", precision="float32")
@@ -122,6 +122,7 @@ def embedded(run: EmbedRun) -> dict[str, int]:
     return table["n_objects"].to_dict()
 
 
+@pytest.mark.drill
 def test_a_killed_scheduler_is_told_as_such_and_the_next_run_ends_the_work(
     healthy, run_of, tmp_path
 ):

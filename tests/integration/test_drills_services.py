@@ -49,7 +49,7 @@ from tasks.lost_runs import lost_runs, process_of
 from tasks.references import ModelRef
 from tasks.settings import Settings
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.drill
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,6 @@ from tasks.receipts import read_units
 from tasks.references import EncoderRef, Outcome, Receipt, SnapshotRef
 from tasks.snapshots import open_snapshot
 
-pytestmark = pytest.mark.timeout(300)
 COUNTS = {"b1": 5, "b2": 70, "b3": 3, "b4": 8}
 FORWARD = ForwardConfig(batch_size=4, device="cpu", precision="float32")
 

@@ -1,6 +1,8 @@
 """The whole DAG on two tiny bricks: real Prefect, Dask, MLflow and Icechunk."""
 
+import shutil
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from flows.parameters import SplitConfig, read_config
 from flows.predict import publish_catalogue
 from flows.pretrain import pretrain_encoder
 from flows.promote import promote_model
+from lvm import EncoderConfig
+from lvm.testing import TINY_SHAPE
+from lvm.training import TrainConfig
 from storage.catalogue import read_catalogue
 from storage.embedding_store import embedding_group, read_embeddings
 from storage.repository import open_repository, read_session
@@ -34,9 +39,13 @@ from tasks.roles import LOCAL
 from tasks.settings import Settings
 from tasks.snapshots import find_snapshot
 
-pytestmark = pytest.mark.timeout(600)
 SURVEY = "dr10/south"
-TINY = SyntheticConfig(count=2, brick_size=560, density=12.0, bright_tilt=0.2, seed=3, processes=1)
+TINY = SyntheticConfig(count=2, brick_size=460, density=14.0, bright_tilt=0.2, seed=3, processes=1)
+PRETRAIN = PretrainConfig(
+    encoder=EncoderConfig("tiny-test", crop_size=64, shape=TINY_SHAPE),
+    train=TrainConfig(epochs=2),
+    batch_size=16,
+)
 HEAD = read_config(DownstreamConfig, None, {"fine_tune.mode": "head", "fine_tune.head.epochs": 20})
 SPLIT = SplitConfig(healpix_order=14, train=0.5, val=0.2, test=0.3)
 
@@ -60,15 +69,15 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> SyntheticRelease:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, prefect_server: None):
+def home(
+    empty_tracking: Path, tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster
+) -> Iterator[Path]:
     """Return the home of the module, with a Dask cluster that its flows find by address."""
-    patch = pytest.MonkeyPatch()
-    path = tmp_path_factory.mktemp("home")
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+    path = shutil.copytree(empty_tracking, tmp_path_factory.mktemp("flows") / "home")
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRICKYARD_HOME", str(path))
         patch.setenv("BRICKYARD_SCHEDULER", cluster.scheduler_address)
         yield path
-    patch.undo()
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +88,7 @@ def cycle(home: Path, release: SyntheticRelease) -> Cycle:
     snapshot = find_snapshot(settings, SURVEY, receipt.snapshot_id)
     tables = [str(path) for path in release.truth_paths]
     import_labels.fn(settings, snapshot, tables, "morphology", "volunteers")
-    pretrain = read_config(PretrainConfig, None, {"train.epochs": 2, "batch_size": 16})
-    encoder = pretrain_encoder(SURVEY, pretrain)
+    encoder = pretrain_encoder(SURVEY, PRETRAIN)
     embeddings, embedded = embed_survey(SURVEY, encoder)
     evaluation = finetune_downstream("morphology", encoder, embeddings, HEAD, SPLIT)
     return Cycle(settings, release, receipt, encoder, embeddings, embedded, evaluation)
@@ -190,7 +198,7 @@ def test_only_a_decision_makes_a_champion_and_then_a_catalogue(cycle: Cycle):
 
     again = finetune_downstream("morphology", cycle.encoder, cycle.embeddings, HEAD)
     assert again.split_digest == cycle.evaluation.split_digest  # the champion's rule is kept
-    other = SplitConfig(healpix_order=13, train=0.5, val=0.2, test=0.3)
+    other = SplitConfig(healpix_order=14, train=0.4, val=0.2, test=0.4)
     moved = finetune_downstream("morphology", cycle.encoder, cycle.embeddings, HEAD, other)
     with pytest.raises(UnfairComparison, match="champion"):
         build_evidence.fn("morphology", moved.model)

@@ -16,33 +16,25 @@ from storage.errors import RepositoryBusy
 from storage.legacysurvey import coadd_path
 from storage.repository import writer_lock
 from storage.selection import Selection
-from storage.synthetic import SyntheticConfig, SyntheticRelease, write_synthetic_release
+from storage.synthetic import SyntheticRelease
 from tasks.cluster import SchedulerUnreachable
 from tasks.references import Outcome, Receipt
 from tasks.settings import Settings
 from tasks.snapshots import find_snapshot, open_snapshot
 
-pytestmark = pytest.mark.timeout(300)
-TINY = SyntheticConfig(count=2, brick_size=460, density=10.0, seed=4, processes=1)
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> SyntheticRelease:
-    return write_synthetic_release(tmp_path_factory.mktemp("pristine"), TINY)
-
 
 @pytest.fixture
-def damaged(pristine: SyntheticRelease, home: Path, tmp_path) -> Path:
+def damaged(small_release: SyntheticRelease, home: Path, tmp_path) -> Path:
     """Return a copy of the release, without checksum lists, that a test may damage."""
     root = tmp_path / "release"
-    shutil.copytree(pristine.root, root)
+    shutil.copytree(small_release.root, root)
     for path in root.rglob("*.sha256sum"):
         path.unlink()
     return root
 
 
-def image_of(root: Path, pristine: SyntheticRelease, kind: str = "image") -> Path:
-    return coadd_path(root / "south", pristine.bricknames[0], kind, "r")
+def image_of(root: Path, small_release: SyntheticRelease, kind: str = "image") -> Path:
+    return coadd_path(root / "south", small_release.bricknames[0], kind, "r")
 
 
 def rewrite(path: Path, change) -> None:
@@ -52,56 +44,58 @@ def rewrite(path: Path, change) -> None:
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True)
 
 
-def rows_of(receipt: Receipt, pristine: SyntheticRelease):
+def rows_of(receipt: Receipt, small_release: SyntheticRelease):
     units = {unit.name: unit for unit in receipt.units}
-    return units[pristine.bricknames[0]], units[pristine.bricknames[1]]
+    return units[small_release.bricknames[0]], units[small_release.bricknames[1]]
 
 
-def test_a_truncated_file_fails_its_brick_alone_and_is_repaired_by_the_next_run(damaged, pristine):
-    path = image_of(damaged, pristine)
+def test_a_truncated_file_fails_its_brick_alone_and_is_repaired_by_the_next_run(
+    damaged, small_release
+):
+    path = image_of(damaged, small_release)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    bad, good = rows_of(ingest_bricks(str(damaged)), pristine)
+    bad, good = rows_of(ingest_bricks(str(damaged)), small_release)
     assert bad.outcome is Outcome.FAILED
     assert path.name in bad.message
     assert good.outcome is Outcome.WRITTEN
     path.write_bytes(whole)
-    bad, good = rows_of(ingest_bricks(str(damaged)), pristine)
+    bad, good = rows_of(ingest_bricks(str(damaged)), small_release)
     assert bad.outcome is Outcome.WRITTEN
     assert good.outcome is Outcome.ALREADY_PRESENT
 
 
-def test_a_missing_band_is_noted(damaged, pristine):
-    image_of(damaged, pristine).unlink()
-    short, good = rows_of(ingest_bricks(str(damaged)), pristine)
+def test_a_missing_band_is_noted(damaged, small_release):
+    image_of(damaged, small_release).unlink()
+    short, good = rows_of(ingest_bricks(str(damaged)), small_release)
     assert short.outcome is Outcome.WRITTEN
     assert any("band r" in note for note in short.notes)
     assert not any("band r: no" in note for note in good.notes)
 
 
-def test_a_wrong_shape_fails_its_brick_alone(damaged, pristine):
-    rewrite(image_of(damaged, pristine), lambda data: data[:-10])
-    bad, good = rows_of(ingest_bricks(str(damaged)), pristine)
+def test_a_wrong_shape_fails_its_brick_alone(damaged, small_release):
+    rewrite(image_of(damaged, small_release), lambda data: data[:-10])
+    bad, good = rows_of(ingest_bricks(str(damaged)), small_release)
     assert bad.outcome is Outcome.FAILED
     assert "shape" in bad.message
     assert good.outcome is Outcome.WRITTEN
 
 
-def test_nan_pixels_lose_their_weight_and_are_counted(damaged, pristine):
+def test_nan_pixels_lose_their_weight_and_are_counted(damaged, small_release):
     def poison(data):
         data[200:210, 200:210] = np.nan
         return data
 
-    rewrite(image_of(damaged, pristine), poison)
-    noted, _ = rows_of(ingest_bricks(str(damaged)), pristine)
+    rewrite(image_of(damaged, small_release), poison)
+    noted, _ = rows_of(ingest_bricks(str(damaged)), small_release)
     assert noted.outcome is Outcome.WRITTEN
     assert any("100 pixels not finite" in note for note in noted.notes)
 
 
-def test_a_wrong_checksum_puts_its_brick_alone_into_quarantine(pristine, damaged):
-    shutil.copytree(pristine.root, damaged, dirs_exist_ok=True)
-    rewrite(image_of(damaged, pristine), lambda data: data + 1)
-    bad, good = rows_of(ingest_bricks(str(damaged)), pristine)
+def test_a_wrong_checksum_puts_its_brick_alone_into_quarantine(small_release, damaged):
+    shutil.copytree(small_release.root, damaged, dirs_exist_ok=True)
+    rewrite(image_of(damaged, small_release), lambda data: data + 1)
+    bad, good = rows_of(ingest_bricks(str(damaged)), small_release)
     assert bad.outcome is Outcome.QUARANTINED
     assert "ChecksumMismatch" in bad.message
     assert good.verification == "verified"

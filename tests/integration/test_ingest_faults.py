@@ -33,11 +33,10 @@ from tasks.snapshots import tidy_store
 
 pytestmark = pytest.mark.timeout(1500)  # a busy machine takes many times as long
 SURVEY = "dr10/south"
-BRICKS = 12
+BRICKS = 6
 OBJECTS = 3 * BRICKS
 CONFIG = IngestConfig(cutout=CutoutConfig(size=8, edge="drop"))
 RUN = IngestRun(bricks_per_commit=2)
-KILLS = 20
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +124,10 @@ def assert_readable(home: Path) -> int:
     return int((table["n_objects"] > 0).sum())
 
 
-def test_twenty_kills_of_the_flow_lose_and_double_nothing(release, undisturbed, start_ingest, home):
+@pytest.mark.parametrize("wanted", [3, pytest.param(20, marks=pytest.mark.drill)])
+def test_kills_of_the_flow_lose_and_double_nothing(
+    release, undisturbed, start_ingest, home, wanted
+):
     rng = np.random.default_rng(20)
     for _ in range(2):  # the first one imports everything
         started = time.monotonic()
@@ -136,7 +138,7 @@ def test_twenty_kills_of_the_flow_lose_and_double_nothing(release, undisturbed, 
         assert content(home) == undisturbed
         shutil.rmtree(home)
     kills, seen = 0, []
-    while kills < KILLS:
+    while kills < wanted or not max(seen):  # some kill has to come after a commit
         process = start_ingest(home)
         process.join(timeout=rng.uniform(0.1, 0.9) * whole_run)
         if process.is_alive():
@@ -148,7 +150,6 @@ def test_twenty_kills_of_the_flow_lose_and_double_nothing(release, undisturbed, 
             assert process.exitcode == 0
             assert content(home) == undisturbed
             shutil.rmtree(home)
-    assert max(seen) > 0, "every kill came before the first commit"
     receipt = ingest(release)
     assert receipt.total == BRICKS
     assert receipt.counts["written"] + receipt.counts["already_present"] == BRICKS
@@ -185,7 +186,7 @@ def test_a_full_disk_is_an_error_that_says_so_and_the_next_run_ends_the_work(
     release, undisturbed, home, tmp_path, monkeypatch
 ):
     disk = tmp_path / "disk"
-    with small_disk(disk, "600k"):
+    with small_disk(disk, "400k"):
         monkeypatch.setenv("BRICKYARD_STORE", str(disk / "store"))
         with pytest.raises(RepositoryFull, match="Free space"):
             ingest(release)

@@ -32,7 +32,6 @@ from tasks.references import Outcome, Receipt
 from tasks.settings import load_settings
 from tasks.staleness import find_stale
 
-pytestmark = pytest.mark.timeout(300)
 SURVEY = "dr10/south"
 CONFIG = IngestConfig(cutout=CutoutConfig(size=8, edge="drop"))
 
@@ -41,13 +40,19 @@ def neighbour(number: int) -> Brick:
     return brick_from_id(brick_at(150.0, 2.0).brickid + number)
 
 
-@pytest.fixture
-def release(tmp_path) -> Path:
-    """Return a release of three small bricks that a test may change."""
-    root = tmp_path / "release" / "south"
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a release of three small bricks."""
+    root = tmp_path_factory.mktemp("pristine") / "south"
     for number in range(3):
         TinyBrick(root, brick=neighbour(number)).write()
     return root
+
+
+@pytest.fixture
+def release(pristine, tmp_path) -> Path:
+    """Return a copy of the release that a test may change."""
+    return shutil.copytree(pristine, tmp_path / "release" / "south")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
+from distributed import LocalCluster
 from faulty_http import Fault, FaultyServer
 from moto.server import ThreadedMotoServer
 from tiny_bricks import TinyBrick
@@ -23,7 +24,6 @@ from storage.survey_digest import content_digest_of
 from tasks.references import Outcome, Receipt
 from tasks.settings import load_settings
 
-pytestmark = pytest.mark.timeout(300)
 SURVEY = "dr10/south"
 CONFIG = IngestConfig(cutout=CutoutConfig(size=8, edge="drop"))
 EAGER = FetchConfig(
@@ -60,14 +60,14 @@ def store():
     return read_session(open_repository(Path(load_settings().store_path) / "survey"))
 
 
-@pytest.fixture
-def local_content(release: Path, home: Path, monkeypatch) -> str:
+@pytest.fixture(scope="module")
+def local_content(release: Path, cluster: LocalCluster, tmp_path_factory) -> str:
     """Return the digest of the content that the same release on a disk gives."""
-    monkeypatch.setenv("BRICKYARD_STORE", str(home / "local"))
-    ingest(str(release))
-    digest = content_digest_of(store(), SURVEY)
-    monkeypatch.delenv("BRICKYARD_STORE")
-    return digest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRICKYARD_HOME", str(tmp_path_factory.mktemp("local")))
+        patch.setenv("BRICKYARD_SCHEDULER", cluster.scheduler_address)
+        ingest(str(release))
+        return content_digest_of(store(), SURVEY)
 
 
 def staged_files() -> list[Path]:
@@ -76,7 +76,7 @@ def staged_files() -> list[Path]:
     ]
 
 
-def test_a_web_server_gives_the_same_content_and_nothing_stays_staged(server, local_content):
+def test_a_web_server_gives_the_same_content_and_nothing_stays_staged(server, home, local_content):
     receipt = ingest(server.url)
     assert receipt.counts["written"] == 3
     assert {unit.verification for unit in receipt.units} == {"verified"}
@@ -94,17 +94,19 @@ def test_a_second_run_asks_for_lists_only(server, home):
     assert not [path for path in asked if path.endswith((".fits.fz", ".fits"))]
 
 
-def test_errors_and_stalls_of_the_server_cost_only_time(server, local_content):
+def test_errors_and_stalls_of_the_server_cost_only_time(server, home, local_content):
     server.script(f"{NAMES[0]}-image-g.fits.fz", Fault(status=500), Fault(status=503))
     server.script(f"{NAMES[1]}-image-r.fits.fz", Fault(cut_after=2000))
-    server.script(f"tractor-{NAMES[2]}.fits", Fault(stall_after=100, stall_seconds=5.0))
+    server.script(f"tractor-{NAMES[2]}.fits", Fault(stall_after=100, stall_seconds=3.0))
     receipt = ingest(server.url)
     assert receipt.counts["written"] == 3
     assert server.statuses()[500] == server.statuses()[503] == 1
     assert content_digest_of(store(), SURVEY) == local_content
 
 
-def test_a_brick_that_the_server_never_gives_fails_alone_and_comes_later(server, local_content):
+def test_a_brick_that_the_server_never_gives_fails_alone_and_comes_later(
+    server, home, local_content
+):
     server.script(f"{NAMES[0]}-image-g.fits.fz", *[Fault(status=500)] * 50)
     receipt = ingest(server.url)
     units = {unit.name: unit for unit in receipt.units}
@@ -116,7 +118,9 @@ def test_a_brick_that_the_server_never_gives_fails_alone_and_comes_later(server,
     assert content_digest_of(store(), SURVEY) == local_content
 
 
-def test_wrong_bytes_are_set_aside_with_a_note_and_mended_by_the_next_run(server, local_content):
+def test_wrong_bytes_are_set_aside_with_a_note_and_mended_by_the_next_run(
+    server, home, local_content
+):
     server.script(f"{NAMES[1]}-image-z.fits.fz", *[Fault(wrong=True)] * 2)
     receipt = ingest(server.url)
     units = {unit.name: unit for unit in receipt.units}
@@ -148,7 +152,7 @@ def test_a_brick_replaced_on_the_server_is_the_only_one_fetched_again(tmp_path, 
     assert np.isclose(objects["flux_g"].max(), 90.0)
 
 
-def test_object_storage_gives_the_same_content(release, local_content, monkeypatch):
+def test_object_storage_gives_the_same_content(release, home, local_content, monkeypatch):
     import boto3
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")

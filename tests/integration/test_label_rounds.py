@@ -23,7 +23,7 @@ from tasks.round_history import read_history
 from tasks.settings import Settings
 from tasks.triggers import only_one
 
-pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.usefixtures("prefect_server")
 COUNT, SEEDED = 240, 90
 QUICK = TrainConfig(epochs=2, learning_rate=1e-2)
 FIT = DownstreamConfig(fine_tune=FineTuneConfig(mode="head", head=QUICK))

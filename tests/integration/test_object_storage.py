@@ -38,7 +38,6 @@ from tasks.settings import load_settings
 from tasks.snapshots import list_snapshots, tidy_store
 from tasks.staleness import find_stale
 
-pytestmark = pytest.mark.timeout(300)
 SURVEY = "dr10/south"
 CONFIG = IngestConfig(cutout=CutoutConfig(size=24, edge="pad"))
 

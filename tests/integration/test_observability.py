@@ -16,7 +16,6 @@ from tasks.metrics_endpoint import metrics_text, registry_of
 from tasks.run_report import report_survey
 from tasks.settings import load_settings
 
-pytestmark = pytest.mark.timeout(600)
 CONFIG = IngestConfig(cutout=CutoutConfig(size=24, edge="pad"))
 
 

@@ -1,5 +1,6 @@
 """The operational cycle with a real server and real workers: once, again, grown, held, refused."""
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -15,30 +16,23 @@ from flows.survey_cycle import CycleConfig, CycleResult, run_survey_cycle
 from lvm.checkpoint import save_encoder
 from lvm.testing import TINY_CUTOUT, TinyEncoder
 from storage.catalogue import read_catalogue
-from storage.synthetic import SyntheticConfig, SyntheticRelease, write_synthetic_release
+from storage.synthetic import SyntheticRelease
 from tasks.release_decisions import decide_release, waiting_cases
 from tasks.release_diff import ReleaseLimits
 from tasks.releases import list_releases, read_release, verify_release
 from tasks.roles import LOCAL
 from tasks.settings import Settings
 
-pytestmark = pytest.mark.timeout(600)
 SURVEY = "dr10/south"
 LOOSE = ReleaseLimits(class_shift=1.0, removed=1.0, flipped=1.0, drift=1e9)
 STRICT = ReleaseLimits(class_shift=1.0, removed=1.0, flipped=0.0, drift=1e9)
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> SyntheticRelease:
-    config = SyntheticConfig(count=2, brick_size=460, density=10.0, seed=4, processes=1)
-    return write_synthetic_release(tmp_path_factory.mktemp("release"), config)
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster):
+def settings(empty_tracking: Path, tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster):
     """Return the settings of a home with an encoder and a champion made with it."""
     patch = pytest.MonkeyPatch()
-    home = tmp_path_factory.mktemp("home")
+    home = shutil.copytree(empty_tracking, tmp_path_factory.mktemp("cycles") / "home")
     patch.setenv("BRICKYARD_HOME", str(home))
     patch.setenv("BRICKYARD_SCHEDULER", cluster.scheduler_address)
     settings = Settings()
@@ -50,19 +44,19 @@ def settings(tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster):
 
 
 @pytest.fixture
-def run(settings: Settings, release: SyntheticRelease, tmp_path: Path):
+def run(settings: Settings, small_release: SyntheticRelease, tmp_path: Path):
     """Return a function that runs a cycle over the first so many bricks of the release."""
 
     def cycle(bricks: int, limits: ReleaseLimits = LOOSE, seconds: int = 300) -> CycleResult:
         listed = tmp_path / "bricks.txt"
-        listed.write_text("\n".join(release.bricknames[:bricks]) + "\n")
+        listed.write_text("\n".join(small_release.bricknames[:bricks]) + "\n")
         config = CycleConfig(
             ingest=read_config(IngestConfig, None, {"cutout.size": TINY_CUTOUT}),
             run=IngestRun(brick_list=str(listed)),
             limits=limits,
             hold_seconds=seconds,
         )
-        return run_survey_cycle(str(release.root), SURVEY, config=config)
+        return run_survey_cycle(str(small_release.root), SURVEY, config=config)
 
     return cycle
 
