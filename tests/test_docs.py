@@ -64,7 +64,6 @@ def test_files_that_the_docs_name_are_there():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_the_site_builds_without_a_warning(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
