@@ -22,7 +22,7 @@ demo: $(READY)  ## bricks to an approved model and a catalogue, on a synthetic s
 	$(BIN)/brickyard demo
 
 test: $(READY)  ## unit and integration tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not drill"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not drill" --durations 20
 
 drills: $(READY)  ## failure drills: all services killed in the middle of their work (half an hour)
 	$(BIN)/python -m pytest -m drill

@@ -120,9 +120,12 @@ def _apply(client: SyncPrefectClient, path: Path, blocks: list[dict[str, Any]]) 
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:
-    """Return what an automation says, without what the server adds."""
+    """Return what an automation says, without what the server adds.
+
+    Not as JSON: the events of a trigger are a set, which has no order there.
+    """
     kept = set(AutomationCore.model_fields) - {"owner_resource"}
-    content = automation.model_dump(mode="json", include=kept)
+    content = automation.model_dump(include=kept)
     content["trigger"].pop("id", None)
     return content
 

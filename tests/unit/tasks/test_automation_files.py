@@ -4,10 +4,11 @@ import json
 
 import pytest
 import yaml
+from prefect.events.schemas.automations import AutomationCore
 from prefect.server.utilities.user_templates import render_user_template_sync
 
 from flows.deployments import project_folder
-from tasks.automations import OWN, _notification, _read, declared
+from tasks.automations import OWN, _content, _notification, _read, declared
 from tasks.errors import BadConfiguration
 
 FOLDER = project_folder() / "flows" / "automations"
@@ -55,3 +56,15 @@ def test_a_notification_block_gets_subject_and_body():
     made = _notification(document["actions"][0], block)
     assert made["subject"] == "Brickyard: labels are wanted"
     assert made["body"].startswith("{{ event.payload.what }}")
+
+
+def test_an_automation_is_the_same_in_whatever_order_its_events_come():
+    def says(events):
+        trigger = {"type": "event", "posture": "Reactive", "expect": events, "threshold": 1}
+        act = {"type": "do-nothing"}
+        return _content(AutomationCore(name="brickyard x", trigger=trigger, actions=[act]))
+
+    for number in range(50):  # a set of text has another order now and then, by its hashes
+        events = [f"event.{number}.{letter}" for letter in "abcde"]
+        assert says(events) == says(events[::-1])
+    assert says(["event.a"]) != says(["event.b"])
