@@ -26,7 +26,7 @@ class NotEmbedded(TaskError, LookupError):
 
 
 def find_encoder(settings: Settings, name: str = "") -> EncoderRef:
-    """Return an encoder: the newest of this home by default.
+    """Return an encoder: the newest of this home by default, in a new home the shipped one.
 
     Parameters
     ----------
@@ -42,18 +42,20 @@ def find_encoder(settings: Settings, name: str = "") -> EncoderRef:
         return _reference(shipped_weights(name))
     if name and (Path(name) / "digest").is_file():
         return _reference(Path(name))
-    folders = [path.parent for path in settings.encoder_path.glob(f"{name}*/digest")]
-    if not folders:
+    own = [_reference(path.parent) for path in settings.encoder_path.glob("*/digest")]
+    shipped = [_reference(shipped_weights(one)) for one in SHIPPED]
+    if not name:
+        return max(own, key=_saved_at) if own else shipped[0]
+    fitting = {one.digest: one for one in shipped + own if _is_called(one, name)}
+    if not fitting:
         raise NoEncoder(
-            f"no encoder{f' {name!r}' if name else ''} in {settings.encoder_path}: run "
-            "`brickyard pretrain`, or give "
+            f"no encoder {name!r} in {settings.encoder_path}: run `brickyard pretrain`, or give "
             f"the folder of one, or one of {', '.join(SHIPPED)}"
         )
-    newest = max(folders, key=lambda folder: (folder / "digest").stat().st_mtime_ns)
-    if name and len(folders) > 1:
-        names = ", ".join(sorted(folder.name for folder in folders))
-        raise NoEncoder(f"{name!r} fits {len(folders)} encoders ({names}): give more digits")
-    return _reference(newest)
+    if len(fitting) > 1:
+        names = ", ".join(sorted(digest[:16] for digest in fitting))
+        raise NoEncoder(f"{name!r} fits {len(fitting)} encoders ({names}): give more digits")
+    return next(iter(fitting.values()))
 
 
 def find_embeddings(snapshot: SnapshotRef, encoder: EncoderRef) -> EmbeddingsRef:
@@ -89,3 +91,11 @@ def find_embeddings(snapshot: SnapshotRef, encoder: EncoderRef) -> EmbeddingsRef
 def _reference(folder: Path) -> EncoderRef:
     digest = (folder / "digest").read_text().strip()
     return EncoderRef(path=str(folder.resolve()), digest=digest)
+
+
+def _is_called(encoder: EncoderRef, name: str) -> bool:
+    return encoder.digest.startswith(name) or Path(encoder.path).name.startswith(name)
+
+
+def _saved_at(encoder: EncoderRef) -> int:
+    return (Path(encoder.path) / "digest").stat().st_mtime_ns

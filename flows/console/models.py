@@ -17,7 +17,10 @@ from tasks.references import Evaluation
 
 Survey = Annotated[str, typer.Argument(help="Survey in the store, such as dr10/south.")]
 Encoder = Annotated[
-    str, typer.Option(help="Folder, or first digits of the digest; default: the newest.")
+    str,
+    typer.Option(
+        help="nano-synthetic, a folder, or digits of a digest; default: this home's newest."
+    ),
 ]
 ConfigFile = Annotated[
     Path | None,
