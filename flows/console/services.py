@@ -85,9 +85,10 @@ def status() -> None:
     if not surveys:
         console.print(f"no survey in {settings.store_path} yet; `brickyard ingest` makes one")
         return
-    table = Table("survey", "bricks", "objects", "embedded by", "snapshot")
+    table = _folding("survey", "bricks", "objects", "embedded by", "snapshot")
     for survey in surveys:
-        bricks = ", ".join(f"{count} {state}" for state, count in survey.states.items())
+        held = [f"{count} {state}" for state, count in survey.states.items() if count]
+        bricks = ", ".join(held) or "none"
         encoder = embedded_with(settings, survey.survey)[:12] or "-"
         table.add_row(
             survey.survey, bricks, str(survey.objects), encoder, survey.tag or survey.snapshot_id
@@ -126,7 +127,9 @@ def _service_row(state: ServiceState) -> tuple[str, str, str, str]:
 
 
 def _show_champions(champions: "list[ChampionSummary]") -> None:
-    table = Table("downstream task", "champion", "approved by", "catalogue", "undecided versions")
+    table = _folding(
+        "downstream task", "champion", "approved by", "catalogue", "undecided versions"
+    )
     for model in champions:
         version = f"version {model.version}" if model.version else "none yet"
         decided = f"{model.decided_by}, {model.decided_at}" if model.decided_by else "-"
@@ -136,10 +139,16 @@ def _show_champions(champions: "list[ChampionSummary]") -> None:
     console.print(table)
 
 
-def _show(states: list[ServiceState]) -> None:
-    table = Table("service", "where", "state", "log")
+def _folding(*headings: str) -> Table:
+    """Return a table that cuts no name and no address, however narrow the terminal is."""
+    table = Table(*headings)
     for column in table.columns:
-        column.overflow = "fold"  # an address that is cut is of no use
+        column.overflow = "fold"
+    return table
+
+
+def _show(states: list[ServiceState]) -> None:
+    table = _folding("service", "where", "state", "log")
     for state in states:
         word = "[green]answers[/]" if state.answers else "[red]does not answer[/]"
         where = state.url or f"process {state.pid}"
