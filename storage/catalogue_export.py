@@ -99,7 +99,8 @@ def write_release_files(
 def _plan(folder: Path, files: Sequence[BrickFile], provenance: Mapping[str, Any]) -> ExportPlan:
     if not files:
         raise StorageError(f"{folder}: no brick has a row, so there is no catalogue to write")
-    first, width = pq.read_schema(files[0].path), 1
+    first = pq.read_schema(files[0].path)
+    widths: dict[str, int] = {}
     for file in files:
         found = pq.ParquetFile(file.path)
         names = found.schema_arrow.names
@@ -108,7 +109,8 @@ def _plan(folder: Path, files: Sequence[BrickFile], provenance: Mapping[str, Any
                 f"{file.path}: {found.metadata.num_rows} rows of {names}, expected {file.rows} of "
                 f"{first.names}: delete the file and predict the brick again"
             )
-        width = max(width, _width(found))
+        for name, width in _widths(found).items():
+            widths[name] = max(width, widths.get(name, 1))
     notes = read_column_notes(files[0].path)
     columns = tuple(
         ExportColumn(
@@ -117,18 +119,18 @@ def _plan(folder: Path, files: Sequence[BrickFile], provenance: Mapping[str, Any
             "" if notes[field.name].unit == "1" else notes[field.name].unit,
             notes[field.name].description,
             _UCDS.get(field.name, "stat.probability" if field.name.startswith("p_") else ""),
+            widths.get(field.name, 1),
         )
         for field in first
     )
-    return ExportPlan(columns, sum(file.rows for file in files), width, dict(provenance))
+    return ExportPlan(columns, sum(file.rows for file in files), dict(provenance))
 
 
-def _width(file: pq.ParquetFile) -> int:
-    """Return the length of the longest text of a file."""
+def _widths(file: pq.ParquetFile) -> dict[str, int]:
+    """Return the length of the longest text of each column of a file that holds text."""
     texts = [field.name for field in file.schema_arrow if _is_text(field)]
     table = file.read(columns=texts)
-    found = [pc.max(pc.binary_length(table[name])).as_py() for name in texts]
-    return max((length or 1 for length in found), default=1)
+    return {name: pc.max(pc.binary_length(table[name])).as_py() or 1 for name in texts}
 
 
 def _is_text(field: pa.Field) -> bool:

@@ -1,7 +1,7 @@
 """The columns of an exported object table: type, unit, meaning and UCD of each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.table import Column, Table
@@ -61,13 +61,17 @@ _TYPES = "type of the fit: " + ", ".join(f"{n} {name}" for n, name in enumerate(
 
 @dataclass(frozen=True)
 class ExportColumn:
-    """One column: ``dtype`` is a numpy type name or "str"; ``unit`` is empty for pure numbers."""
+    """One column: ``dtype`` is a numpy type name or "str"; ``unit`` is empty for pure numbers.
+
+    ``width`` is that of the longest text [byte].
+    """
 
     name: str
     dtype: str
     unit: str
     description: str
     ucd: str = ""
+    width: int = 1
 
 
 def export_columns(
@@ -108,18 +112,12 @@ def export_columns(
     return tuple(_with_ucd(column) for column in columns if column.name in chosen)
 
 
-def empty_table(columns: Sequence[ExportColumn], width: int) -> Table:
-    """Return an astropy table without rows, for what astropy says of types, units and meanings.
-
-    Parameters
-    ----------
-    width : int
-        Characters of the longest text.
-    """
+def empty_table(columns: Sequence[ExportColumn]) -> Table:
+    """Return an astropy table without rows, for what astropy says of types, units and meanings."""
     return Table(
         [
             Column(
-                np.empty(0, f"U{width}" if column.dtype == "str" else column.dtype),
+                np.empty(0, f"U{column.width}" if column.dtype == "str" else column.dtype),
                 name=column.name,
                 unit=column.unit or None,
                 description=column.description,
@@ -143,4 +141,4 @@ def _unit(unit: str) -> str:
 def _with_ucd(column: ExportColumn) -> ExportColumn:
     quantity = column.name.rpartition("_")[0]
     ucd = _UCDS.get(column.name, _UCDS.get(quantity, ""))
-    return ExportColumn(column.name, column.dtype, column.unit, column.description, ucd)
+    return replace(column, ucd=ucd)

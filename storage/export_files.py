@@ -43,11 +43,10 @@ _VOTABLE_TYPES = {
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What is written: columns, number of rows, longest text, and where the table comes from."""
+    """What is written: columns, number of rows, and where the table comes from."""
 
     columns: tuple[ExportColumn, ...]
     rows: int
-    width: int
     provenance: Mapping[str, Any]
 
     @property
@@ -66,10 +65,12 @@ def write_parquet(path: Path, plan: ExportPlan, read: ReadBlocks) -> None:
 
 def write_fits(path: Path, plan: ExportPlan, read: ReadBlocks) -> None:
     """Write a FITS binary table with TUNIT, TCOMM and TUCD of every column."""
-    text = f"{plan.width}A"
     columns = [
         fits.Column(
-            column.name, _FITS_FORMATS.get(column.dtype, text), unit=column.unit or None, array=[]
+            column.name,
+            _FITS_FORMATS.get(column.dtype, f"{column.width}A"),
+            unit=column.unit or None,
+            array=[],
         )
         for column in plan.columns
     ]
@@ -99,7 +100,7 @@ def write_fits(path: Path, plan: ExportPlan, read: ReadBlocks) -> None:
 
 def write_ecsv(path: Path, plan: ExportPlan, read: ReadBlocks) -> None:
     """Write an ECSV file: text, for small tables."""
-    table = empty_table(plan.columns, plan.width)
+    table = empty_table(plan.columns)
     table.meta.update(_plain(plan.provenance))
     head = io.StringIO()
     table.write(head, format="ascii.ecsv", delimiter=",")
@@ -120,7 +121,7 @@ def arrow_schema(plan: ExportPlan) -> pa.Schema:
         )
         for column in plan.columns
     ]
-    table = empty_table(plan.columns, plan.width)
+    table = empty_table(plan.columns)
     table.meta.update(_plain(plan.provenance))
     metadata: dict[str | bytes, str] = {
         "table_meta_yaml": "\n".join(meta.get_yaml_from_table(table)),
@@ -130,7 +131,7 @@ def arrow_schema(plan: ExportPlan) -> pa.Schema:
     }
     for column in plan.columns:
         if column.dtype == "str":  # astropy asks for the length of texts
-            metadata[f"table::len::{column.name}"] = str(plan.width)
+            metadata[f"table::len::{column.name}"] = str(column.width)
     return pa.schema(fields, metadata=metadata)
 
 

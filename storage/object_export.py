@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,13 @@ def export_objects(
     table = table[table["state"] == int(BrickState.WRITTEN)].sort_values("row_start")
     if table.empty:
         raise NothingToDo(f"{survey_key} has no object in this snapshot; ingest bricks first")
+    longest = max(len(str(name)) for name in table.index)  # the one text is the brick's name
     plan = ExportPlan(
-        columns=export_columns(layout, columns),
+        columns=tuple(
+            replace(column, width=longest) if column.dtype == "str" else column
+            for column in export_columns(layout, columns)
+        ),
         rows=int(table["n_objects"].sum()),
-        width=max(len(str(name)) for name in table.index),
         provenance={
             "survey": survey_key,
             "snapshot_id": str(session.snapshot_id),

@@ -81,6 +81,8 @@ def test_all_files_hold_the_rows_of_all_bricks(files, folder, monkeypatch, block
     assert list(table["object_id"]) == wanted["object_id"].tolist()
     assert table["answer"][0].strip() == "elliptical"
     assert str(table["ra"].unit) == "deg"
+    widths = [table[name].dtype.itemsize for name in ("object_id", "brickname", "answer")]
+    assert widths == [len("10000-1-0"), len("b1"), len("elliptical")]  # each its own
     sky = ds.dataset(folder / "dataset", exclude_invalid_files=True).to_table().to_pandas()
     assert sorted(sky["object_id"]) == sorted(wanted["object_id"])
     assert sky["_healpix_29"].is_monotonic_increasing or sky["brickid"].nunique() > 1

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 ROWS, CENTRE = 3000, (150.25, 1.12)
 COLUMNS = (
-    ExportColumn("object_id", "str", "", "id"),
+    ExportColumn("object_id", "str", "", "id", width=8),
     ExportColumn("ra", "float64", "deg", "right ascension", "pos.eq.ra;meta.main"),
     ExportColumn("dec", "float64", "deg", "declination", "pos.eq.dec;meta.main"),
 )
@@ -48,7 +48,7 @@ def folder(tmp_path: Path, objects, monkeypatch: pytest.MonkeyPatch) -> Path:
         yield {name: objects[name] for name in names}
 
     provenance = {"survey": "dr10/south", "release": "dr10-south-morphology-0001"}
-    write_hats(tmp_path, ExportPlan(COLUMNS, ROWS, 8, provenance), read)
+    write_hats(tmp_path, ExportPlan(COLUMNS, ROWS, provenance), read)
     return tmp_path
 
 
