@@ -2,34 +2,42 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from distributed import LocalCluster
-from prefect.settings import (
-    PREFECT_LOCAL_STORAGE_PATH,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
-    temporary_settings,
-)
-from prefect.testing.utilities import prefect_test_harness
+from prefect.context import _temporary_global_settings_context, get_settings_context
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
+from flows.services import prefect_server as serve
 from storage.synthetic import SyntheticConfig, SyntheticRelease, write_synthetic_release
 from tasks.settings import Settings
 from tasks.tracking import model_versions
 
-START_SECONDS = 120  # a busy machine needs half a minute
-
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Run a temporary Prefect server for the whole session."""
-    storage = tmp_path_factory.mktemp("prefect-storage")
-    updates = {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_LOCAL_STORAGE_PATH: storage}
-    with (
-        temporary_settings(updates),
-        prefect_test_harness(server_startup_timeout=START_SECONDS),
-    ):
+    """Run a Prefect server for the whole session, as commands do.
+
+    Not `prefect_test_harness`: at its end that waits, without a limit, for workers of Prefect that
+    send events, and one that ends just then is waited for for ever (seen).
+    """
+    folder = tmp_path_factory.mktemp("prefect")
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as running:
+        patch.setenv("PREFECT_HOME", str(folder))
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        url = running.enter_context(serve(folder / "home"))
+        updates = {PREFECT_API_URL: url, PREFECT_LOCAL_STORAGE_PATH: folder / "storage"}
+        running.enter_context(temporary_settings(updates))
+        # Threads of tests see the same settings.
+        running.enter_context(_temporary_global_settings_context(get_settings_context()))
+        patch.undo()
         yield
+        for sender in (APILogWorker, EventsWorker):
+            sender.drain_all(timeout=30)
 
 
 @pytest.fixture(scope="session")
