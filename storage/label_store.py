@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from storage.errors import SchemaMismatch, StorageError
+from storage.write_ahead import use_write_ahead_log
 
 ID_COLUMNS = ("release", "brickid", "objid")
 _BUSY_SECONDS = 30.0
@@ -225,7 +226,7 @@ def _database(path: str | Path, *, create: bool) -> Iterator[sqlite3.Connection]
     connection = sqlite3.connect(file, timeout=_BUSY_SECONDS)
     try:
         if create:
-            connection.execute("PRAGMA journal_mode = WAL")
+            use_write_ahead_log(connection, _BUSY_SECONDS)
             connection.executescript(_SCHEMA)
         with connection:  # commits, or rolls back on an exception
             yield connection

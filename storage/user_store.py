@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from storage.write_ahead import use_write_ahead_log
+
 BUSY_SECONDS = 30.0  # how long a writer waits for another one
 
 SCHEMA = """
@@ -92,7 +94,7 @@ class UserTables:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._connect() as database:
-            database.execute("PRAGMA journal_mode = WAL")
+            use_write_ahead_log(database, BUSY_SECONDS)
             database.executescript(SCHEMA)
         self.path.chmod(0o600)  # hashes are nobody else's business
 

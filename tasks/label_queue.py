@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from storage.write_ahead import use_write_ahead_log
 from tasks.label_rounds import (
     CLAIM_COLUMNS,
     FREE_QUERY,
@@ -54,7 +55,7 @@ class LabelQueue:
         self._path, self._clock = path, clock
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._connect() as database:
-            database.execute("PRAGMA journal_mode = WAL")
+            use_write_ahead_log(database, BUSY_SECONDS)
             database.executescript(SCHEMA)
 
     def open_round(self, plan: RoundPlan, items: Sequence[QueueItem]) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from storage.write_ahead import use_write_ahead_log
 from tasks.references import DatasetRef, Evaluation, ModelRef, Reference
 from tasks.settings import Settings
 
@@ -143,7 +144,7 @@ def _database(settings: Settings) -> Iterator[sqlite3.Connection]:
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path, timeout=BUSY_SECONDS)
     try:
-        database.execute("PRAGMA journal_mode = WAL")
+        use_write_ahead_log(database, BUSY_SECONDS)
         database.executescript(_SCHEMA)
         with database:  # commits, or rolls back when the block raises
             yield database
