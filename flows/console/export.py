@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from flows.console.store import Survey
 from flows.console.terminal import console, fail_on_errors
 
 
@@ -15,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 @fail_on_errors
 def export(
-    survey: Annotated[str, typer.Argument(help="Survey in the store, such as dr10/south.")],
+    survey: Survey,
     target: Annotated[
         Path,
         typer.Argument(help="File to write: .parquet, .fits, .ecsv, or a folder ending in .hats."),

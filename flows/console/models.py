@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from flows.console.downstream import Downstream
+from flows.console.store import Survey
 from flows.console.terminal import (
     console,
     flow_command,
@@ -15,7 +16,6 @@ from flows.console.terminal import (
 )
 from tasks.references import Evaluation
 
-Survey = Annotated[str, typer.Argument(help="Survey in the store, such as dr10/south.")]
 Encoder = Annotated[
     str,
     typer.Option(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from flows.console.store import Survey
 from flows.console.terminal import console, flow_command
 
 if TYPE_CHECKING:  # tasks.quality loads Prefect, which every other sub-command would wait for
@@ -21,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 @flow_command
 def quality(
-    survey: Annotated[str, typer.Argument(help="Survey in the store, such as dr10/south.")],
+    survey: Survey,
     bricks_table: Annotated[
         Path | None,
         typer.Option(help="The region's survey-bricks table, to hold counts against."),

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from flows.console.store import Survey
 from flows.console.terminal import console, fail_on_errors
 
 
@@ -15,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 @fail_on_errors
 def report(
-    survey: Annotated[str, typer.Argument(help="Survey in the store, such as dr10/south.")],
+    survey: Survey,
     run: Annotated[
         str, typer.Option(help="Id of the flow run that it is about; needs Prefect's server.")
     ] = "",

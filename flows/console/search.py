@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from flows.console.models import Encoder
+from flows.console.store import Survey
 from flows.console.terminal import console, fail_on_errors, flow_command, progress_bars
 
 if TYPE_CHECKING:  # these load Prefect, which every other sub-command would wait for
@@ -14,14 +16,6 @@ if TYPE_CHECKING:  # these load Prefect, which every other sub-command would wai
     from tasks.search import SearchResult
 
 TOP_SHOWN = 10  # rare objects in the terminal; the picture and the table have more
-
-Survey = Annotated[str, typer.Argument(help="Survey in the store, such as dr10/south.")]
-Encoder = Annotated[
-    str,
-    typer.Option(
-        help="nano-synthetic, a folder, or digits of a digest; default: this home's newest."
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:

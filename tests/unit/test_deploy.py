@@ -99,8 +99,11 @@ import contextlib, io, json, runpy, sys
 texts = []
 for module, *words in json.load(sys.stdin):
     sys.argv = [module, *words, "--help"]
-    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
-        runpy.run_module(module, run_name="__main__")
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as end:
+            assert not end.code, sys.argv
     texts.append(text.getvalue())
 json.dump(texts, sys.stdout)
 """

@@ -114,6 +114,9 @@ def test_workers_share_the_rows(loader):
     assert sorted(_rows(found)) == loader.rows.tolist()
     _check_contents(found, loader)
     assert sorted(_rows([batch]) for batch in found) == sorted(_rows_of_shares(batches.dataset, 4))
+    again = list(batches)
+    assert sorted(_rows(again)) == loader.rows.tolist()
+    assert _rows(again) != _rows(found)
 
 
 def _rows_of_shares(stream: CutoutStream, epoch: int) -> list[list[int]]:
