@@ -20,7 +20,7 @@ from home_services import START_SECONDS
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_senders import talking_to
 from promotion_gate import evaluation, registers
 
 from flows.processes import free_port, start, stop, wait_until_ready
@@ -96,7 +96,7 @@ def promotions_that_wait(home: Path) -> Iterator[Waiting]:
             running.callback(stop, processes[-1])
         for service, process in zip(services, processes, strict=True):
             wait_until_ready(process, service)
-        running.enter_context(temporary_settings({PREFECT_API_URL: f"{api}/api"}))
+        running.enter_context(talking_to(f"{api}/api"))
         settings = Settings(home=home, tracking_uri=mlflow)
         yield Waiting(settings, services[-1].url, api, ids)
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from distributed import LocalCluster
 from prefect.context import _temporary_global_settings_context, get_settings_context
-from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
+from prefect_senders import talking_to
 
 from flows.services import prefect_server as serve
 from storage.synthetic import SyntheticConfig, SyntheticRelease, write_synthetic_release
@@ -20,24 +19,17 @@ from tasks.tracking import model_versions
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Run a Prefect server for the whole session, as commands do.
-
-    Not `prefect_test_harness`: at its end that waits, without a limit, for workers of Prefect that
-    send events, and one that ends just then is waited for for ever (seen).
-    """
+    """Run a Prefect server for the whole session, as commands do."""
     folder = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as patch, ExitStack() as running:
         patch.setenv("PREFECT_HOME", str(folder))
         patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         url = running.enter_context(serve(folder / "home"))
-        updates = {PREFECT_API_URL: url, PREFECT_LOCAL_STORAGE_PATH: folder / "storage"}
-        running.enter_context(temporary_settings(updates))
+        running.enter_context(talking_to(url, {PREFECT_LOCAL_STORAGE_PATH: folder / "storage"}))
         # Threads of tests see the same settings.
         running.enter_context(_temporary_global_settings_context(get_settings_context()))
         patch.undo()
         yield
-        for sender in (APILogWorker, EventsWorker):
-            sender.drain_all(timeout=30)
 
 
 @pytest.fixture(scope="session")

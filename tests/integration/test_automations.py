@@ -16,10 +16,9 @@ import pytest
 from prefect import Flow, flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
-from prefect.events.worker import EventsWorker
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Paused
+from prefect_senders import talking_to
 
 from flows.services import prefect_server
 from flows.triggers import finetune_when_due, wake_label_rounds
@@ -67,12 +66,10 @@ def server(tmp_path_factory) -> Iterator[str]:
         patch.setenv("BRICKYARD_HOME", str(folder / "home"))
         patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         url = running.enter_context(prefect_server(folder / "home"))
-        running.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        running.enter_context(talking_to(url))
         for item in (finetune_when_due, wake_label_rounds):
             item.to_deployment(item.name).apply()
-        EventsWorker.drain_all(timeout=30)  # one of an earlier test tells another server
         yield url
-        EventsWorker.drain_all(timeout=30)
 
 
 def wait_for(ready: Callable[[], bool], what: str) -> None:

@@ -21,8 +21,7 @@ from home_services import START_SECONDS, DeskVisitor, wait_for
 from measured_survey import sky_patch
 from placed_survey import SPLIT, SURVEY, made, place_galaxies, votes
 from prefect.client.orchestration import get_client
-from prefect.events.worker import EventsWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_senders import talking_to
 from pydantic import TypeAdapter
 
 from flows.processes import Service, free_port, running
@@ -128,15 +127,13 @@ def place(tmp_path_factory) -> Iterator[Place]:
         port = int(api_url.split(":")[2].partition("/")[0])
         *_, desk = services_of(settings.home, Ports(port, free_port(), free_port()))
         stack.enter_context(running(desk))
-        stack.enter_context(temporary_settings({PREFECT_API_URL: api_url}))
+        stack.enter_context(talking_to(api_url))
         wait_for(served, "the deployments")
         (folder / "automations").mkdir()
         waking = REPOSITORY / "flows" / "automations" / "wake-label-rounds.yaml"
         shutil.copy(waking, folder / "automations")
         apply_automations(folder / "automations", Notify())
-        EventsWorker.drain_all(timeout=30)  # one of an earlier test tells another server
         yield Place(settings, desk.url)
-        EventsWorker.drain_all(timeout=30)
 
 
 def prepare(settings: Settings) -> None:
