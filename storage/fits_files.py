@@ -14,6 +14,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from storage.errors import BrickNotFound, CorruptFile, SchemaMismatch, StorageError
+from storage.rice import decode_into
 
 Box = tuple[slice, slice]  # rows and columns of an image
 
@@ -48,6 +49,8 @@ def read_image(
     try:
         with fits.open(path, memmap=False) as hdus:
             chosen = _choose(path, hdus, extname)
+            if out is not None and box is None and decode_into(path, chosen, out):
+                return out, chosen.header
             data = chosen.data if box is None else chosen.section[box]
             if out is None:
                 data = np.asarray(data)
