@@ -13,6 +13,7 @@ from tasks.cluster import (
     open_cluster,
     run_units,
 )
+from tasks.clusters import WORKER_ENVIRONMENT
 from tasks.progress import report, report_to
 from tasks.settings import Settings
 
@@ -57,7 +58,9 @@ def test_a_unit_that_kills_its_worker_costs_only_itself():
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
         connect(cluster.scheduler_address) as client,
     ):
+        [environment] = client.run(lambda: dict(os.environ)).values()
         results = dict(run_units(client, square, [(2,), (-1,), (3,)]))
+    assert environment.items() >= WORKER_ENVIRONMENT.items()  # as the system sees it at the start
     assert results[0] == 4
     assert results[2] == 9
     assert isinstance(results[1], KilledWorker)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from tasks.cluster_options import KubernetesOptions, SlurmOptions
 from tasks.clusters import (
+    WORKER_ENVIRONMENT,
     BadClusterOptions,
     MissingClusterLibrary,
     kubernetes_manifest,
@@ -120,6 +121,8 @@ def test_slurm_gets_as_many_jobs_as_workers(libraries):
 
 def test_a_job_is_one_process_with_its_own_gpu():
     arguments = slurm_arguments(GPU_JOBS, threads=1)
+    exports = [f"export {name}={value}" for name, value in WORKER_ENVIRONMENT.items()]
+    assert arguments["job_script_prologue"] == [*exports, "module load cuda"]
     assert (arguments["processes"], arguments["cores"], arguments["job_cpu"]) == (1, 1, 6)
     assert slurm_arguments(SlurmOptions(cores=1), threads=4)["job_cpu"] == 4
     assert not {"queue", "account", "interface"} & set(slurm_arguments(SlurmOptions(), threads=1))
@@ -141,6 +144,7 @@ def test_the_job_script_asks_for_what_was_configured(tmp_path):
         "#SBATCH --constraint=a100",
         "#SBATCH -t 01:30:00",
         "module load cuda",
+        "export MALLOC_ARENA_MAX=1",
     ):
         assert line in script.splitlines()
     assert "--nthreads 1" in script
@@ -164,6 +168,7 @@ def test_the_manifest_has_workers_with_their_gpu_and_the_volume():
     assert container["volumeMounts"] == [{"name": "data", "mountPath": "/survey"}]
     assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "survey"}
     assert pod["nodeSelector"] == {"pool": "gpu"}
+    assert {item["name"]: item["value"] for item in container["env"]} == WORKER_ENVIRONMENT
 
 
 def test_the_service_finds_the_scheduler_and_its_ports():
