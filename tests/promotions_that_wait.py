@@ -17,10 +17,10 @@ from uuid import UUID
 import pytest
 from desk_home import SURVEY, make_desk
 from home_services import START_SECONDS
+from own_prefect import talking_to
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
-from prefect_senders import talking_to
 from promotion_gate import evaluation, registers
 
 from flows.processes import free_port, start, stop, wait_until_ready

@@ -11,7 +11,7 @@ import icechunk
 import pytest
 from distributed import LocalCluster
 from figures import Figure, record
-from prefect.testing.utilities import prefect_test_harness
+from own_prefect import server_of_its_own
 from tiny_bricks import TinyBrick
 
 from flows.ingest import ingest_bricks
@@ -171,8 +171,8 @@ def done_survey(tmp_path, monkeypatch) -> Path:
     return root
 
 
-def test_a_run_with_nothing_to_do(done_survey):
-    with prefect_test_harness(server_startup_timeout=120):
+def test_a_run_with_nothing_to_do(done_survey, tmp_path):
+    with server_of_its_own(tmp_path / "prefect"):
         seconds = []
         for _ in range(NOOP_RUNS + 1):
             start = time.perf_counter()

@@ -24,10 +24,9 @@ from astropy.io.fits.hdu.base import BITPIX2DTYPE
 from big_bricks import BANDS, SELECTED, write_big_bricks
 from distributed import Client
 from figures import Figure, record
-from prefect_senders import talking_to
+from own_prefect import server_of_its_own
 
 from flows.ingest import ingest_bricks
-from flows.services import prefect_server
 from storage.brick import IngestConfig, read_brick, survey_brick
 from storage.brick_store import allocate, create_survey, write_cutouts
 from storage.checksums import hash_files
@@ -82,8 +81,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a Prefect server, and the cluster of flows on one machine; return its address."""
     home = tmp_path_factory.mktemp("prefect")
     with (
-        prefect_server(home) as url,
-        talking_to(url),
+        server_of_its_own(home),
         open_cluster(Settings(home=home, workers=WORKERS)) as address,
     ):
         yield address

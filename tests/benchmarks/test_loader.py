@@ -1,5 +1,6 @@
 """How fast cutouts come out of the store, also against a folder of JPEG files of the same."""
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,8 +9,10 @@ import icechunk
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from figures import Figure, record
 from PIL import Image
+from zarr.buffer import default_buffer_prototype
 
 from storage.batches import READ_THREADS, iterate_batches
 from storage.brick_store import (
@@ -20,13 +23,15 @@ from storage.brick_store import (
     write_cutouts,
 )
 from storage.repository import fork, merge, open_repository, read_session, transaction
-from storage.schema import BrickState, SurveyLayout, catalogue_columns
+from storage.schema import CHUNK_ROWS, SHARD_ROWS, BrickState, SurveyLayout, catalogue_columns
+from storage.shard_layout import codec_of, shard_key, spans
 
 SURVEY, BANDS, SIZE = "dr10/south", ("g", "r", "z"), 152
 N_BRICKS, BRICK_OBJECTS = 8, 192
 ROWS = np.arange(N_BRICKS * BRICK_OBJECTS)
 BATCH_SIZE = 256
 RUNS = 5
+BLOCK_ROWS = 512  # rows that the loader shuffles together
 NOISE = np.array([0.004, 0.006, 0.02], np.float32)[:, None, None]  # DR9 depth [nanomaggy/pixel]
 
 
@@ -109,6 +114,47 @@ def _store_rate(survey: icechunk.Session, fields: list[str]) -> tuple[float, flo
     return count / (time.perf_counter() - start), microseconds
 
 
+@pytest.fixture(scope="module")
+def plain_files(tmp_path_factory: pytest.TempPathFactory, survey: icechunk.Session) -> list[Path]:
+    """Write the packed chunks of every shard of images into a file of its own."""
+    folder = tmp_path_factory.mktemp("plain")
+    image = zarr.open_group(survey.store, mode="r")[f"{SURVEY}/image"]
+    paths = []
+    for shard in range(len(ROWS) // SHARD_ROWS):
+        path = folder / f"{shard}.bin"
+        data = asyncio.run(survey.store.get(shard_key(image, shard), default_buffer_prototype()))
+        path.write_bytes(data.to_bytes())
+        paths.append(path)
+    return paths
+
+
+def _plain_rate(survey: icechunk.Session, paths: list[Path]) -> float:
+    """Return cutouts a second of reading files, decoding chunks and placing rows, no more."""
+    image = zarr.open_group(survey.store, mode="r")[f"{SURVEY}/image"]
+    codec, chunks = codec_of(image), list(range(SHARD_ROWS // CHUNK_ROWS))
+    shape = (len(BANDS), SIZE, SIZE)
+    order = np.random.default_rng(0).permutation(ROWS)
+    places = np.argsort(order) % BLOCK_ROWS  # as in a block of the loader
+    target = [np.zeros((BLOCK_ROWS, *shape), np.float32) for _ in range(READ_THREADS)]
+    values = [np.zeros((CHUNK_ROWS, *shape), np.float32) for _ in range(READ_THREADS)]
+    packed = [np.zeros(max(path.stat().st_size for path in paths), np.uint8) for _ in target]
+
+    def read(thread: int) -> None:
+        for shard in range(thread, len(paths), READ_THREADS):
+            with paths[shard].open("rb", buffering=0) as file:
+                data = packed[thread][: file.readinto(packed[thread].data)]
+            for chunk, span in enumerate(spans(data, chunks, paths[shard].name)):
+                codec.decode(data[slice(*span)], values[thread])
+                first = shard * SHARD_ROWS + chunk * CHUNK_ROWS
+                for row in range(CHUNK_ROWS):
+                    target[thread][places[first + row]] = values[thread][row]
+
+    with ThreadPoolExecutor(READ_THREADS) as executor:
+        start = time.perf_counter()
+        list(executor.map(read, range(READ_THREADS)))
+    return len(paths) * SHARD_ROWS / (time.perf_counter() - start)
+
+
 def _read_jpeg(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.asarray(picture, np.float32).transpose(2, 0, 1)
@@ -125,16 +171,18 @@ def _jpeg_rate(folder: Path) -> float:
     return count / (time.perf_counter() - start)
 
 
-def test_loader(survey, jpeg_folder):
+def test_loader(survey, jpeg_folder, plain_files):
     for fields in (["image"], ["image", "invvar", "maskbits"]):
         _store_rate(survey, fields)  # warm up: memory and page cache
-    store, processor, everything, jpeg = [], [], [], []
+    _plain_rate(survey, plain_files)
+    store, processor, everything, jpeg, plain = [], [], [], [], []
     for _ in range(RUNS):
         rate, microseconds = _store_rate(survey, ["image"])
         store.append(rate)
         processor.append(microseconds)
         everything.append(_store_rate(survey, ["image", "invvar", "maskbits"])[0])
         jpeg.append(_jpeg_rate(jpeg_folder))
+        plain.append(rate / _plain_rate(survey, plain_files))
     bound = "none: images 3x152x152 float32, shuffled, two reading threads"
     record(Figure("loader.cutouts_per_second", "cutouts/s", ">= 10000", bound, store))
     record(
@@ -165,3 +213,7 @@ def test_loader(survey, jpeg_folder):
             ratios,
         )
     )
+    bound = (
+        "files of the same bytes, decoded and placed by plain calls into memory in use, two threads"
+    )
+    record(Figure("loader.over_plain_reads", "ratio", "reported", bound, plain))

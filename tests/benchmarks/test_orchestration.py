@@ -15,8 +15,8 @@ from big_bricks import SELECTED, write_big_bricks
 from champions import make_champion
 from distributed import LocalCluster
 from figures import Figure, record
+from own_prefect import server_of_its_own
 from prefect import Task
-from prefect.testing.utilities import prefect_test_harness
 from tiny_bricks import TinyBrick
 
 import flows.embed
@@ -57,8 +57,8 @@ BRICKS, RUNS = 16, 3
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with server_of_its_own(tmp_path_factory.mktemp("prefect")):
         yield
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from figures import Figure, record
+from own_prefect import server_of_its_own
 from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
-from prefect.testing.utilities import prefect_test_harness
 from simulated_release import (
     ACCOUNT,
     BRICKS,
@@ -84,7 +84,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         patch.setenv("BRICKYARD_HOME", str(tmp_path_factory.mktemp("all") / "home"))
         patch.setattr(flows.ingest, "open_bricks", lambda *_: SimulatedSource())
         patch.setattr(tasks.bricks, "write_unit", write_nothing)
-        with prefect_test_harness(server_startup_timeout=120):
+        with server_of_its_own(tmp_path_factory.mktemp("prefect")):
             yield Settings()
 
 

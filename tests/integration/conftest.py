@@ -2,16 +2,12 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from distributed import LocalCluster
-from prefect.context import _temporary_global_settings_context, get_settings_context
-from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
-from prefect_senders import talking_to
+from own_prefect import server_of_its_own
 
-from flows.services import prefect_server as serve
 from storage.synthetic import SyntheticConfig, SyntheticRelease, write_synthetic_release
 from tasks.settings import Settings
 from tasks.tracking import model_versions
@@ -20,15 +16,7 @@ from tasks.tracking import model_versions
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Run a Prefect server for the whole session, as commands do."""
-    folder = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as running:
-        patch.setenv("PREFECT_HOME", str(folder))
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        url = running.enter_context(serve(folder / "home"))
-        running.enter_context(talking_to(url, {PREFECT_LOCAL_STORAGE_PATH: folder / "storage"}))
-        # Threads of tests see the same settings.
-        running.enter_context(_temporary_global_settings_context(get_settings_context()))
-        patch.undo()
+    with server_of_its_own(tmp_path_factory.mktemp("prefect")):
         yield
 
 

@@ -13,12 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from own_prefect import talking_to
 from prefect import Flow, flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.flow_engine import run_flow
 from prefect.states import Paused
-from prefect_senders import talking_to
 
 from flows.services import prefect_server
 from flows.triggers import finetune_when_due, wake_label_rounds

@@ -19,9 +19,9 @@ import pytest
 from desk_home import PASSWORD
 from home_services import START_SECONDS, DeskVisitor, wait_for
 from measured_survey import sky_patch
+from own_prefect import talking_to
 from placed_survey import SPLIT, SURVEY, made, place_galaxies, votes
 from prefect.client.orchestration import get_client
-from prefect_senders import talking_to
 from pydantic import TypeAdapter
 
 from flows.processes import Service, free_port, running

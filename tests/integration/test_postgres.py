@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from own_prefect import talking_to
 from postgres import Postgres, postgres, postgres_programs
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect_senders import talking_to
 
 from flows.processes import Service, free_port, running
 from flows.services import prefect_service
