@@ -7,7 +7,7 @@ killed run leaves the last snapshot as it was, and the next one takes the same r
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import icechunk
@@ -22,7 +22,6 @@ from storage.brick_store import (
     allocate,
     create_survey,
     record_bricks,
-    write_cutouts,
 )
 from storage.fetch import StagingFull
 from storage.repository import (
@@ -38,10 +37,10 @@ from storage.repository import (
 from storage.schema import BrickState
 from storage.snapshot_tags import SURVEY_METADATA, tag_newest
 from storage.survey_group import record_configuration
-from tasks.accounts import account_of, outcome_of, present, unread
+from tasks.accounts import outcome_of, present, unread
+from tasks.brick_worker import Written, survey_unit, write_unit
 from tasks.cluster import connect, run_units
 from tasks.ingest_request import IngestRequest
-from tasks.logs import about
 from tasks.progress import report
 from tasks.receipts import append_units, close_log
 from tasks.references import Receipt, UnitReceipt
@@ -49,16 +48,6 @@ from tasks.sources import UnitPlan, broken_plan
 
 WAIT_SECONDS = 900.0  # for another survey's ingest, or a withdrawal, to make its commit
 Outcomes = dict[str, tuple[BrickRecord, UnitReceipt]]
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a worker sends back of a unit: its fork and the account, no pixels."""
-
-    session: icechunk.ForkSession
-    objects: int
-    digest: str
-    account: dict[str, Any]
 
 
 @contextmanager
@@ -111,27 +100,6 @@ def ingest_partition(scheduler: str, request: IngestRequest, names: tuple[str, .
     append_units(request.log, (found[name] for name in names))
     request.source.forget(names)
     return len(found)
-
-
-def survey_unit(request: IngestRequest, name: str) -> UnitPlan:
-    """Plan one unit; runs on a worker. One whose objects only its pixels tell is read for it."""
-    with about(survey=request.survey, brick=name):
-        plan = request.source.survey(name)
-        if plan.status == "ready" and plan.n_objects < 0:
-            found = request.source.read(name)
-            return replace(plan, n_objects=found.dataset.sizes["object"], digest=found.digest)
-        return plan
-
-
-def write_unit(
-    session: icechunk.ForkSession, request: IngestRequest, name: str, rows: RowRange
-) -> Written:
-    """Read one unit and write it into its rows; runs on a worker."""
-    with about(survey=request.survey, brick=name):
-        found = request.source.read(name)
-        objects = int(found.dataset.sizes["object"])
-        write_cutouts(session, request.survey, rows, found.dataset)
-    return Written(session, objects, found.digest, account_of(found))
 
 
 def _writing(request: IngestRequest) -> AbstractContextManager[None]:

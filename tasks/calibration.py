@@ -28,7 +28,7 @@ from storage.repository import fork, merge, open_repository, transaction
 from storage.selection import select
 from storage.tractor import read_tractor
 from tasks.brick_sources import BrickSource, RemoteBrickSource, open_bricks
-from tasks.bricks import survey_unit
+from tasks.brick_worker import survey_unit
 from tasks.errors import TaskError
 from tasks.ingest_request import IngestRequest
 from tasks.machine import existing_parent, peak_memory

@@ -22,8 +22,8 @@ from tasks.desk_pages_evidence import (
 from tasks.embedded import REPORTS
 from tasks.errors import TaskError
 from tasks.evidence import evidence_digest
-from tasks.finetuning import load_model
 from tasks.loaders import CutoutLoader
+from tasks.models import load_model
 from tasks.policies import broken_limits, read_policies
 from tasks.references import Evaluation, EvidencePacket, Interval, ModelRef, Reference
 from tasks.settings import Settings

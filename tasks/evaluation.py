@@ -21,8 +21,9 @@ from tasks.errors import TaskError
 from tasks.evaluation_figures import class_figures, example_pictures, reliability_bins
 from tasks.evidence_drift import drift_evidence
 from tasks.evidence_figures import keep_evidence
-from tasks.finetuning import MAX_IMAGES, load_model
+from tasks.finetuning import MAX_IMAGES
 from tasks.loaders import CutoutLoader
+from tasks.models import load_model
 from tasks.references import DatasetRef, Evaluation, EvidencePacket, Interval, ModelRef
 from tasks.run_records import log_evaluation, log_figures
 from tasks.settings import Settings, load_settings

@@ -161,25 +161,6 @@ class _Tracker:
         report(f"fine-tuning, {self._phase}", event.epoch, self._epochs[self._phase])
 
 
-def load_model(settings: Settings, reference: ModelRef) -> DownstreamModel:
-    """Load a registered model and check that it is the one the reference names.
-
-    Raises
-    ------
-    ValueError
-        If the stored weights have another digest than the reference.
-    """
-    directory = tracking.download_model(settings, reference)
-    model = DownstreamModel.load(directory)
-    found = (directory / "digest").read_text().strip()
-    if found != reference.digest:
-        raise ValueError(
-            f"{reference.downstream} version {reference.version} has digest {found[:16]}, recorded "
-            f"as {reference.digest[:16]}: its files were changed after it was registered"
-        )
-    return model
-
-
 def _create_task(dataset: DatasetRef, train: Answered) -> DownstreamTask:
     """Create the downstream task, rare classes weighted up unless weights are given."""
     options = dict(dataset.options)

@@ -6,55 +6,27 @@ themselves; only names travel. `tasks.publication` makes catalogue releases of t
 on other machines need the home on a shared disk, as they do for encoders.
 """
 
-import hashlib
 import os
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from distributed import Client
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from lvm.columns import meaning_of
-from lvm.downstream import DownstreamModel, DownstreamTask
-from lvm.forward import choose_device
-from lvm.inference import predict
-from storage.brick_store import ledger, ledger_of, read_objects
-from storage.catalogue import ColumnNote, format_object_id, write_table
+from storage.brick_store import ledger, ledger_of
 from storage.embedding_store import brick_version
 from storage.schema import BrickState
 from tasks import tracking
 from tasks.cluster import connect, run_units
 from tasks.embedding import calls_of
 from tasks.errors import TaskError
-from tasks.finetuning import load_model
-from tasks.loaders import CutoutLoader
+from tasks.prediction_files import LEDGER_COLUMNS, file_name, prediction_folder
+from tasks.prediction_worker import predict_bricks
 from tasks.progress import report
 from tasks.references import ModelRef, SnapshotRef
 from tasks.settings import Settings
 from tasks.snapshots import open_snapshot
-
-BATCH_SIZE = 64
-# Of the files of bricks; another number makes all of them stale.
-PREDICTION_VERSION = 1
-DIGITS = 16
-LEDGER_COLUMNS = ("state", "row_start", "n_objects", "content_digest", "config_digest")
-ID_NOTES = {
-    "object_id": ColumnNote("", "<release>-<brickid>-<objid>"),
-    "release": ColumnNote("", "RELEASE code of the survey"),
-    "brickid": ColumnNote("", "brick number"),
-    "objid": ColumnNote("", "object number within the brick"),
-    "brickname": ColumnNote("", "brick name"),
-    "ra": ColumnNote("deg", "right ascension (ICRS)"),
-    "dec": ColumnNote("deg", "declination (ICRS)"),
-    "model_version": ColumnNote("", "version of the registered model that made this row"),
-    "encoder_digest": ColumnNote("", "SHA-256 of the encoder that the model started from"),
-    "content_digest": ColumnNote("", "SHA-256 of the files that the brick was cut out of"),
-    "snapshot_id": ColumnNote("", "snapshot of the cutouts that this row was predicted from"),
-}
-_KEPT = {"int32", "uint8", "float64"}
 
 
 class NoChampion(TaskError, LookupError):
@@ -114,6 +86,7 @@ def predict_partition(
     columns = ("row_start", "n_objects")
     table = ledger_of(open_snapshot(snapshot), snapshot.survey, bricknames, columns)
     common = (settings, snapshot, model)
+    tracking.download_model(settings, model)  # workers need not ask MLflow
     with connect(scheduler) as client:
         calls = list(calls_of(table, workers=len(client.ncores())))
         failed = _run(client, common, calls, len(table))
@@ -127,52 +100,6 @@ def predict_partition(
             f"published: {reasons}"
         )
     return int(table["n_objects"].sum())
-
-
-def predict_bricks(
-    settings: Settings, snapshot: SnapshotRef, model: ModelRef, bricknames: tuple[str, ...]
-) -> int:
-    """Predict the objects of some bricks and write a file for each; runs on a worker.
-
-    Returns
-    -------
-    int
-        The number of rows written.
-
-    Raises
-    ------
-    RuntimeError
-        If there are not as many rows as objects.
-    """
-    session, survey = open_snapshot(snapshot), snapshot.survey
-    table = ledger_of(session, survey, bricknames, LEDGER_COLUMNS)
-    objects = read_objects(session, survey, bricknames=list(bricknames), catalogue=False)
-    if len(objects) != int(table["n_objects"].sum()):
-        raise RuntimeError(f"{len(objects)} objects in the store, {table['n_objects'].sum()} known")
-    loader = CutoutLoader(snapshot, objects["row"].to_numpy())
-    loaded = _model(settings, model)
-    device = choose_device("auto")
-    rows: list[np.ndarray] = []
-    found: list[Mapping[str, np.ndarray]] = []
-    for place, columns in predict(loaded, loader.batches(BATCH_SIZE), device=device):
-        rows.append(place)
-        found.append(columns)
-    if not np.array_equal(np.concatenate(rows), objects["row"].to_numpy()):
-        raise RuntimeError("the rows that came out are not those that went in")
-    presented = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    frame = _frame(objects, presented)
-    frame["model_version"] = model.version
-    frame["encoder_digest"] = loaded.encoder_digest
-    contents = table["content_digest"].reindex(frame["brickname"]).to_numpy(dtype=str)
-    frame["content_digest"] = contents.astype(object)
-    frame["snapshot_id"] = snapshot.snapshot_id
-    versions = brick_version(table)
-    for name, part in frame.groupby("brickname", sort=False):
-        path = prediction_path(settings, survey, model, str(name), str(versions[name]))
-        write_table(
-            path, [part], {"model": model.model_dump(mode="json")}, notes_of(part, loaded.task)
-        )
-    return len(frame)
 
 
 def written_bricks(snapshot: SnapshotRef) -> pd.DataFrame:
@@ -189,67 +116,6 @@ def stale_bricks(
     have = _files_below(prediction_folder(settings, snapshot.survey, model))
     missing = [file_name(str(name), str(v)) not in have for name, v in bricks["version"].items()]
     return tuple(map(str, bricks.loc[missing].sort_values("row_start").index))
-
-
-def prediction_folder(settings: Settings, survey: str, model: ModelRef) -> Path:
-    """Return the folder of all that one version of a model has predicted of a survey."""
-    version = f"v{model.version}-{model.digest[:DIGITS]}"
-    return settings.predictions_path / survey / model.downstream / version
-
-
-def prediction_path(
-    settings: Settings, survey: str, model: ModelRef, brickname: str, version: str
-) -> Path:
-    """Return the file of one version of a brick, from `storage.embedding_store.brick_version`."""
-    folder = prediction_folder(settings, survey, model)
-    return folder / brickname[:3] / file_name(brickname, version)
-
-
-def file_name(brickname: str, version: str) -> str:
-    """Return the name of the file of one version of a brick."""
-    digest = hashlib.sha256(f"{PREDICTION_VERSION}:{version}".encode()).hexdigest()
-    return f"{brickname}-{digest[:DIGITS]}.parquet"
-
-
-def notes_of(columns: Iterable[str], task: DownstreamTask) -> dict[str, ColumnNote]:
-    """Return unit and meaning of columns that identify objects or that a task presents."""
-    return {
-        name: ID_NOTES.get(name) or ColumnNote(*meaning_of(name, task.columns))
-        for name in map(str, columns)
-    }
-
-
-def _frame(objects: pd.DataFrame, presented: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    keys = zip(objects["release"], objects["brickid"], objects["objid"], strict=True)
-    frame = objects[["release", "brickid", "objid", "brickname", "ra", "dec"]].copy()
-    frame.insert(0, "object_id", [format_object_id(*map(int, key)) for key in keys])
-    for name, values in presented.items():
-        if name in ID_NOTES:
-            raise RuntimeError(f"the downstream task presents a column {name!r}, which is taken")
-        frame[name] = _plain(np.asarray(values))
-    return frame
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    """Return values in one of the types that all kinds of catalogue files have."""
-    if values.dtype.name in _KEPT:
-        return values
-    if values.dtype.kind == "b":
-        return values.astype(np.uint8)
-    if values.dtype.kind in "iu":
-        return values.astype(np.int64)
-    return values.astype(np.float32) if values.dtype.kind == "f" else values.astype(object)
-
-
-_LOADED: dict[str, DownstreamModel] = {}
-
-
-def _model(settings: Settings, reference: ModelRef) -> DownstreamModel:
-    """Load a model once a process; `load_model` checks its digest."""
-    if reference.digest not in _LOADED:
-        _LOADED.clear()
-        _LOADED[reference.digest] = load_model(settings, reference)
-    return _LOADED[reference.digest]
 
 
 def _run(

@@ -14,11 +14,8 @@ from pathlib import Path
 
 from tasks import tracking
 from tasks.errors import TaskError
-from tasks.prediction import (
-    file_name,
-    prediction_folder,
-    written_bricks,
-)
+from tasks.prediction import written_bricks
+from tasks.prediction_files import file_name, prediction_folder
 from tasks.references import ModelRef
 from tasks.releases import BRICKS, folder_of, list_releases, read_release_bricks
 from tasks.settings import Settings

@@ -25,12 +25,8 @@ from pyarrow import feather
 
 from storage.catalogue_export import FORMATS, BrickFile, write_release_files
 from tasks import tracking
-from tasks.prediction import (
-    PredictionIncomplete,
-    prediction_path,
-    stale_bricks,
-    written_bricks,
-)
+from tasks.prediction import PredictionIncomplete, stale_bricks, written_bricks
+from tasks.prediction_files import prediction_path
 from tasks.references import CatalogueRef, ModelRef, Reference, SnapshotRef
 from tasks.release_diff import (
     ReleaseDiff,

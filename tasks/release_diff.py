@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from storage.catalogue import ID_COLUMNS, read_bricks, read_column_notes
-from tasks.prediction import ID_NOTES, prediction_path
+from tasks.prediction_files import ID_NOTES, prediction_path
 from tasks.references import ModelRef, Reference
 from tasks.releases import Release, read_release_bricks
 from tasks.settings import Settings

@@ -18,7 +18,7 @@ from pyarrow import feather
 
 from storage.checksums import file_sha256
 from tasks.errors import TaskError
-from tasks.prediction import PREDICTION_VERSION
+from tasks.prediction_files import PREDICTION_VERSION
 from tasks.references import CatalogueRef, ModelRef, Reference, SnapshotRef
 from tasks.settings import Settings
 

@@ -22,10 +22,10 @@ from tasks.agreement import answer_groups
 from tasks.annotators import consensus, gold_answers, weighted_votes
 from tasks.datasets import KEY, object_ids
 from tasks.embedding import open_embeddings
-from tasks.finetuning import load_model
 from tasks.frozen_tests import frozen_ids
 from tasks.label_rounds import QueueItem
 from tasks.loaders import CutoutLoader
+from tasks.models import load_model
 from tasks.references import EmbeddingsRef, ModelRef, SnapshotRef
 from tasks.settings import Settings
 from tasks.snapshots import open_snapshot

@@ -22,7 +22,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from tiny_bricks import TinyBrick
 
-import tasks.bricks
+import tasks.brick_worker
 import tasks.finetuning
 from flows.deployments import register_deployments
 from flows.processes import free_port
@@ -54,7 +54,7 @@ class Gate:
     """Stands in for the function that writes cutouts; holds the third brick, counts all."""
 
     def __init__(self) -> None:
-        self._write = tasks.bricks.write_cutouts
+        self._write = tasks.brick_worker.write_cutouts
         self.calls: Counter[int] = Counter()
         self.reached, self.opened = threading.Event(), threading.Event()
 

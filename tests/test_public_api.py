@@ -35,6 +35,10 @@ def test_public_names_can_be_imported(module, name):
     assert getattr(importlib.import_module(module), name) is not None
 
 
+#: What Dask workers load.
+WORKERS = ("tasks.brick_worker", "tasks.embedding_worker", "tasks.prediction_worker")
+
+
 @pytest.mark.parametrize(
     ("package", "unwanted"),
     [
@@ -45,6 +49,9 @@ def test_public_names_can_be_imported(module, name):
         ("flows.__main__", "prefect"),
         ("flows.ingest", "torch"),
         ("flows.promote", "torch"),
+        *((worker, "prefect") for worker in WORKERS),
+        *((worker, "mlflow") for worker in WORKERS),
+        ("tasks.brick_worker", "torch"),
     ],
 )
 def test_importing_a_package_does_not_load_what_it_does_not_need(package, unwanted):

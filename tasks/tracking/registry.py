@@ -14,6 +14,7 @@ from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import TaskError
+from tasks.models import model_folder
 from tasks.provenance import DIGEST_TAG, VersionRecord
 from tasks.references import ModelRef
 from tasks.settings import Settings
@@ -150,10 +151,10 @@ def download_model(settings: Settings, model: ModelRef) -> Path:
     It is copied once, to `<home>/models`. The caller compares the digest of what it loads with
     `model.digest`.
     """
-    kept = settings.home.resolve() / "models" / f"{model.downstream}-{model.version}"
-    folder = kept / model.digest[:16]
+    folder = model_folder(settings, model)
     if folder.is_dir():
         return folder
+    kept = folder.parent
     source = read_version(settings, model.downstream, model.version).source
     run_id, _, artifact = source.removeprefix("runs:/").partition("/")
     kept.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 from storage.brick_lists import names_of
 from storage.brick_rows import RowRange
 from storage.schema import SurveyLayout
-from tasks.bricks import Written
+from tasks.brick_worker import Written
 from tasks.sources import UnitCutouts, UnitList, UnitPlan
 
 SURVEY, BRICKS, OBJECTS = "dr10/south", 366_898, 207

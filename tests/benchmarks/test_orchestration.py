@@ -42,7 +42,8 @@ from storage.embedding_store import (
 from storage.repository import open_repository, transaction
 from storage.schema import SHARD_ROWS, BrickState
 from tasks.brick_sources import BrickSource
-from tasks.prediction import prediction_path, written_bricks
+from tasks.prediction import written_bricks
+from tasks.prediction_files import prediction_path
 from tasks.publication import propose
 from tasks.references import ModelRef
 from tasks.releases import MANIFEST, Release, folder_of

@@ -13,7 +13,8 @@ from lvm.training import TrainConfig
 from tasks import tracking
 from tasks.datasets import freeze_dataset
 from tasks.evaluation import evaluate_on_test
-from tasks.finetuning import DownstreamConfig, fit_candidate, load_model
+from tasks.finetuning import DownstreamConfig, fit_candidate
+from tasks.models import load_model
 from tasks.settings import Settings
 
 QUICK = TrainConfig(epochs=2, learning_rate=1e-2)

@@ -23,7 +23,8 @@ from tasks.audit import audit_registry
 from tasks.backup import back_up, restore
 from tasks.datasets import freeze_dataset
 from tasks.decisions import read_events
-from tasks.finetuning import DownstreamConfig, fit_candidate, load_model
+from tasks.finetuning import DownstreamConfig, fit_candidate
+from tasks.models import load_model
 from tasks.prediction import plan_prediction, predict_partition
 from tasks.promotion import carry_out
 from tasks.references import ModelRef

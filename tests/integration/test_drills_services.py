@@ -31,7 +31,7 @@ from prefect.automations import AutomationCore
 from prefect.client.orchestration import get_client
 from prefect.states import Scheduled
 
-import tasks.bricks
+import tasks.brick_worker
 import tasks.finetuning
 from flows.deployments import project_folder
 from flows.ingest import ingest_bricks
@@ -70,7 +70,7 @@ def services(up, tmp_path) -> Services:
 def gate(monkeypatch) -> Iterator[Gate]:
     """Count the calls of bricks and hold the third one."""
     made = Gate()
-    monkeypatch.setattr(tasks.bricks, "write_cutouts", made)
+    monkeypatch.setattr(tasks.brick_worker, "write_cutouts", made)
     yield made
     made.opened.set()
 

@@ -14,7 +14,9 @@ from storage.brick_ledger import BrickRecord, record_bricks
 from storage.errors import StorageError
 from storage.repository import open_repository, transaction
 from storage.schema import BrickState
-from tasks.prediction import plan_prediction, predict_bricks, prediction_path, written_bricks
+from tasks.prediction import plan_prediction, written_bricks
+from tasks.prediction_files import prediction_path
+from tasks.prediction_worker import predict_bricks
 from tasks.pruning import CannotPrune, Prunable, plan_pruning, prune
 from tasks.publication import propose, publish
 from tasks.references import ModelRef, SnapshotRef

@@ -18,14 +18,9 @@ from storage.catalogue import read_catalogue
 from storage.repository import open_repository, transaction
 from storage.schema import BrickState
 from tasks import publication
-from tasks.prediction import (
-    PredictionIncomplete,
-    file_name,
-    plan_prediction,
-    predict_bricks,
-    prediction_folder,
-    written_bricks,
-)
+from tasks.prediction import PredictionIncomplete, plan_prediction, written_bricks
+from tasks.prediction_files import file_name, prediction_folder
+from tasks.prediction_worker import predict_bricks
 from tasks.publication import examine, propose, publish
 from tasks.references import ModelRef, SnapshotRef
 from tasks.release_decisions import (
