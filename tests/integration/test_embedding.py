@@ -213,6 +213,7 @@ def test_an_encoder_that_is_replaced_meanwhile_fails_every_brick_and_is_told(
     assert (receipt.counts["failed"], receipt.objects) == (len(COUNTS), 0)
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_a_brick_that_kills_its_workers_costs_only_itself(embedding, store):
     snapshot = write_small_survey(store, COUNTS)
