@@ -109,7 +109,10 @@ def ingest(
 
 @flow_command
 def ingest_images(
-    folder: Annotated[Path, typer.Argument(help="Folder of colour JPEG or PNG cutouts.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder of colour JPEG or PNG cutouts.", exists=True, file_okay=False),
+    ],
     labels: Annotated[Path | None, typer.Option(help="CSV with labels or votes.")] = None,
     name: Annotated[str, typer.Option(help="Survey name; default: the folder's.")] = "",
     label_column: Annotated[str | None, typer.Option(help="Column with the label.")] = None,
