@@ -15,7 +15,7 @@ import pytest
 from lvm.downstream import DownstreamModel, create_task
 from lvm.testing import TinyEncoder
 from tasks import tracking
-from tasks.finetuning import load_model
+from tasks.models import load_model
 from tasks.references import ModelRef
 from tasks.settings import Settings
 
