@@ -7,6 +7,7 @@ leaves everything else to astropy: see `decode_into`.
 """
 
 import logging
+import math
 import re
 import zlib
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ MIN_PIXELS = 2**21
 
 _DITHERS = {"NO_DITHER": 0, "SUBTRACTIVE_DITHER_1": 1, "SUBTRACTIVE_DITHER_2": 2}
 _FORM = re.compile(r"1?(?:([PQ])B(?:\(\d+\))?|(D))\s*$")
-_TYPES: dict[str, Any] = {"P": (">i4", (2,)), "Q": (">i8", (2,)), "D": ">f8"}
-_COLUMNS = {"COMPRESSED_DATA", "GZIP_COMPRESSED_DATA", "ZSCALE", "ZZERO"}
+_TYPES = {"P": (">i4", (2,)), "Q": (">i8", (2,)), "D": (">f8", ())}
+_NEEDED = {"COMPRESSED_DATA", "ZSCALE", "ZZERO"}
+_COLUMNS = {*_NEEDED, "GZIP_COMPRESSED_DATA"}
 
 
 def decode_into(path: Path, hdu: Any, out: NDArray[Any]) -> bool:
@@ -61,16 +63,19 @@ def decode_into(path: Path, hdu: Any, out: NDArray[Any]) -> bool:
     with path.open("rb") as handle:
         handle.seek(hdu.fileinfo()["hdrLoc"])
         header = fits.Header.fromfile(handle)
-        dtype = _row_type(header)
-        kernel = _kernel() if dtype is not None and _is_known(header) else None
+        dtype = _row_type(header) if _is_known(header) else None
+        kernel = _kernel() if dtype is not None else None
         if dtype is None or kernel is None:
             return False
         table = _read_table(handle, header, dtype, kernel.LOOK_AHEAD)
-    _decode_lossless(table, header, out)
+    tile = (int(header["ZTILE2"]), int(header["ZTILE1"]))
+    tiles = math.prod(-(-length // side) for length, side in zip(out.shape, tile, strict=True))
+    if len(table.rows) != tiles:
+        raise ValueError(f"{len(table.rows)} tiles of {tiles}")
+    spans = table.spans("COMPRESSED_DATA")
+    _decode_lossless(table, np.flatnonzero(spans[:, 0] == spans[:, 1]), tile, out)
     linear = np.stack([table.rows["ZSCALE"], table.rows["ZZERO"]], axis=1).astype(np.float64)
     coding = (_block(header), _DITHERS[_dither(header)], int(header.get("ZDITHER0", 0)) - 1)
-    spans = table.spans("COMPRESSED_DATA")
-    tile = (int(header["ZTILE2"]), int(header["ZTILE1"]))
     damaged = kernel.decode_tiles(table.data, spans, linear, coding, tile, out)
     if damaged >= 0:
         raise ValueError(f"the code of tile {damaged} ends before its last pixel")
@@ -106,25 +111,24 @@ def _read_table(handle: Any, header: fits.Header, dtype: np.dtype[Any], spare: i
 
 
 def _row_type(header: fits.Header) -> np.dtype[Any] | None:
-    """Return the type of the table's rows, None where a column is not one that is known."""
+    """Return the type of the table's rows, None where its columns are not those that are known."""
     fields = []
     for number in range(1, int(header["TFIELDS"]) + 1):
         form = _FORM.match(str(header[f"TFORM{number}"]))
         name = str(header.get(f"TTYPE{number}", ""))
         if form is None or name not in _COLUMNS:
             return None
-        fields.append((name, _TYPES[form[1] or form[2]]))
-    dtype = np.dtype([(name, *np.atleast_1d(np.array(form, object))) for name, form in fields])
-    return dtype if dtype.itemsize == header["NAXIS1"] else None
+        fields.append((name, *_TYPES[form[1] or form[2]]))
+    dtype = np.dtype(fields)
+    complete = set(dtype.names or ()) >= _NEEDED
+    return dtype if complete and dtype.itemsize == header["NAXIS1"] else None
 
 
 def _is_known(header: fits.Header) -> bool:
-    names = {header.get(f"TTYPE{number}") for number in range(1, int(header["TFIELDS"]) + 1)}
     expected = {"ZCMPTYPE": ("RICE_1", "RICE_ONE"), "ZBITPIX": (-32,), "ZNAXIS": (2,)}
     plain = {"BSCALE": 1, "BZERO": 0, "ZBLANK": None, "BLANK": None}
     return (
-        {"COMPRESSED_DATA", "ZSCALE", "ZZERO"} <= names
-        and all(header.get(card) in values for card, values in expected.items())
+        all(header.get(card) in values for card, values in expected.items())
         and all(header.get(card, value) == value for card, value in plain.items())
         and _dither(header) in _DITHERS
         and (_setting(header, "BYTEPIX", 4), _block(header)) in ((4, 16), (4, 32))
@@ -148,15 +152,15 @@ def _setting(header: fits.Header, name: str, default: int) -> int:
     return default
 
 
-def _decode_lossless(table: _Table, header: fits.Header, out: NDArray[np.float32]) -> None:
+def _decode_lossless(
+    table: _Table, lacking: NDArray[np.intp], tile: tuple[int, int], out: NDArray[np.float32]
+) -> None:
     """Decode the tiles that could not be quantised, such as those without data."""
-    spans = table.spans("COMPRESSED_DATA")
-    lacking = np.flatnonzero(spans[:, 0] == spans[:, 1])
     if not len(lacking):
         return
     if "GZIP_COMPRESSED_DATA" not in (table.rows.dtype.names or ()):
         raise ValueError(f"tile {lacking[0]} has no data")
-    height, width = int(header["ZTILE2"]), int(header["ZTILE1"])
+    height, width = tile
     across = -(-out.shape[1] // width)
     spans = table.spans("GZIP_COMPRESSED_DATA")
     for number in lacking.tolist():

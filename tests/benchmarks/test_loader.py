@@ -14,7 +14,7 @@ from figures import Figure, record
 from PIL import Image
 from zarr.buffer import default_buffer_prototype
 
-from storage.batches import READ_THREADS, iterate_batches
+from storage.batches import READ_THREADS, SHUFFLE_BLOCK_ROWS, iterate_batches
 from storage.brick_store import (
     BrickRecord,
     allocate,
@@ -31,7 +31,6 @@ N_BRICKS, BRICK_OBJECTS = 8, 192
 ROWS = np.arange(N_BRICKS * BRICK_OBJECTS)
 BATCH_SIZE = 256
 RUNS = 5
-BLOCK_ROWS = 512  # rows that the loader shuffles together
 NOISE = np.array([0.004, 0.006, 0.02], np.float32)[:, None, None]  # DR9 depth [nanomaggy/pixel]
 
 
@@ -134,8 +133,8 @@ def _plain_rate(survey: icechunk.Session, paths: list[Path]) -> float:
     codec, chunks = codec_of(image), list(range(SHARD_ROWS // CHUNK_ROWS))
     shape = (len(BANDS), SIZE, SIZE)
     order = np.random.default_rng(0).permutation(ROWS)
-    places = np.argsort(order) % BLOCK_ROWS  # as in a block of the loader
-    target = [np.zeros((BLOCK_ROWS, *shape), np.float32) for _ in range(READ_THREADS)]
+    places = np.argsort(order) % SHUFFLE_BLOCK_ROWS  # as in a block of the loader
+    target = [np.zeros((SHUFFLE_BLOCK_ROWS, *shape), np.float32) for _ in range(READ_THREADS)]
     values = [np.zeros((CHUNK_ROWS, *shape), np.float32) for _ in range(READ_THREADS)]
     packed = [np.zeros(max(path.stat().st_size for path in paths), np.uint8) for _ in target]
 

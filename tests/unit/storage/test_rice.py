@@ -167,6 +167,18 @@ def test_damaged_code_is_a_corrupt_file(tmp_path: Path, change, reason: str) -> 
         read_image(path, None, np.zeros(SHAPE, np.float32))
 
 
+def test_a_table_that_lacks_tiles_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.fits.fz", sky("noise"))
+    with fits.open(path, disable_image_compression=True) as hdus:
+        rows = hdus[1].header["NAXIS2"]
+    content = path.read_bytes()
+    before, after = (f"NAXIS2  = {number:>20}".encode() for number in (rows, rows - 1))
+    assert content.count(before) == 1
+    path.write_bytes(content.replace(before, after))
+    with pytest.raises(CorruptFile, match=f"{rows - 1} tiles of {rows}"):
+        read_image(path, None, np.zeros(SHAPE, np.float32))
+
+
 def test_any_bytes_are_decoded_or_refused_but_never_read_beyond(tmp_path: Path) -> None:
     path = write(tmp_path / "a.fits.fz", sky("noise"))
     content = bytearray(path.read_bytes())
