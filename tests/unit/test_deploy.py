@@ -18,6 +18,7 @@ import yaml
 from command_lines import check_brickyard
 
 from flows.deployments import POOLS
+from tasks.clusters import WORKER_ENVIRONMENT
 from tasks.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -164,6 +165,8 @@ def test_the_compose_file_hangs_together():
         assert services[waited]["healthcheck"]["test"]
     gpu = yaml.safe_load((DEPLOY / "compose.gpu.yaml").read_text())
     assert set(gpu["services"]) <= set(services)
+    kept = services["dask-worker"]["environment"]
+    assert kept == services["desk"]["environment"] | WORKER_ENVIRONMENT
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def run(monkeypatch):
     app = typer.Typer()
     plan.register(app)
 
-    def command(*options, outcome=None, source="."):
+    def command(*options, outcome=None, source="/data"):
         seen, calls = [], []
 
         def plan_ingest(settings, request):
@@ -84,7 +84,7 @@ def test_yes_goes_on_with_the_same_ingest(run, tmp_path):
     )
     assert result.exit_code == 0, result.output
     ((source, release, region, bricks, config, options),) = calls
-    assert (source, release, region, bricks) == (".", "dr10", "north", None)
+    assert (source, release, region, bricks) == ("/data", "dr10", "north", None)
     assert config == request.config
     assert options.brick_list == request.brick_list == str(names)
     assert options.again
@@ -134,7 +134,7 @@ def test_the_plan_is_written_as_json(run, tmp_path):
     assert document["measured"]["costs"][0]["objects"] == 100
 
 
-@pytest.mark.parametrize(("source", "listed"), [("https://host/dr10", "/t.fits"), (".", None)])
+@pytest.mark.parametrize(("source", "listed"), [("https://host/dr10", "/t.fits"), ("/data", None)])
 def test_a_remote_ingest_takes_the_bricks_of_the_table(run, source, listed):
     _, _, calls = run("--yes", "--bricks-table", "/t.fits", source=source)
     assert calls[0][5].brick_list == listed
