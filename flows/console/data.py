@@ -25,11 +25,11 @@ from flows.console.terminal import (
     console,
     fail,
     fail_on_errors,
-    flow_command,
     progress_bars,
     show_receipt,
     write_receipt,
 )
+from flows.services import use_server
 
 ConfigFile = Annotated[
     Path | None,
@@ -71,7 +71,7 @@ def synthetic(
     console.print(f"next: brickyard ingest {folder} --release dr10 --region south")
 
 
-@flow_command
+@fail_on_errors
 def ingest(
     source: Source,
     release: Release = "dr10",
@@ -92,13 +92,15 @@ def ingest(
 
     Running it again writes only what is new or has changed.
     """
-    from flows.ingest import ingest_bricks
-    from flows.parameters import IngestConfig, IngestRun, read_config
-
+    if "://" not in source:
+        _require_folder(source, "coadd/ and tractor/, of a release or a region")
     overrides = config_overrides(bands, max_mag, size, edge, detect)
-    settings = read_config(IngestConfig, config, overrides)
-    run = IngestRun(again=again, brick_list=bricks_from and str(bricks_from), tag=tag)
-    with progress_bars():
+    with use_server(), progress_bars():
+        from flows.ingest import ingest_bricks
+        from flows.parameters import IngestConfig, IngestRun, read_config
+
+        settings = read_config(IngestConfig, config, overrides)
+        run = IngestRun(again=again, brick_list=bricks_from and str(bricks_from), tag=tag)
         result = ingest_bricks(source, release, region, brick, settings, run)
     show_receipt(result)
     if receipt:
@@ -107,12 +109,9 @@ def ingest(
         fail(f"{broken} of {result.total} bricks failed or are quarantined; nothing else was lost")
 
 
-@flow_command
+@fail_on_errors
 def ingest_images(
-    folder: Annotated[
-        Path,
-        typer.Argument(help="Folder of colour JPEG or PNG cutouts.", exists=True, file_okay=False),
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder of colour JPEG or PNG cutouts.")],
     labels: Annotated[Path | None, typer.Option(help="CSV with labels or votes.")] = None,
     name: Annotated[str, typer.Option(help="Survey name; default: the folder's.")] = "",
     label_column: Annotated[str | None, typer.Option(help="Column with the label.")] = None,
@@ -128,9 +127,7 @@ def ingest_images(
     receipt: ReceiptFile = None,
 ) -> None:
     """Store a folder of colour pictures (bands r, g, b) and their labels like a survey."""
-    from flows.ingest import ingest_images as run
-    from flows.parameters import ImageFolderConfig, read_config
-
+    _require_folder(folder, "JPEG or PNG cutouts")
     overrides = {
         "label_column": label_column,
         "id_column": id_column,
@@ -138,9 +135,18 @@ def ingest_images(
         "where": where,
         "rename": dict(pair.split("=", 1) for pair in rename) if rename else None,
     }
-    settings = read_config(ImageFolderConfig, config, overrides)
-    with progress_bars():
+    with use_server(), progress_bars():
+        from flows.ingest import ingest_images as run
+        from flows.parameters import ImageFolderConfig, read_config
+
+        settings = read_config(ImageFolderConfig, config, overrides)
         result = run(str(folder), name or folder.resolve().name, labels and str(labels), settings)
     show_receipt(result)
     if receipt:
         write_receipt(result, receipt)
+
+
+def _require_folder(folder: str | Path, holds: str) -> None:
+    """Refuse a folder that is not there, before a server is started for it."""
+    if not Path(folder).is_dir():
+        raise typer.BadParameter(f"no folder {folder}: give the folder that holds {holds}")

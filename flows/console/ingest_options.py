@@ -5,22 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-
-def _existing(source: str) -> str:
-    """Refuse a folder that is not there before any service is started."""
-    if "://" not in source and not Path(source).is_dir():
-        raise typer.BadParameter(
-            f"no folder {source}: give the folder that holds coadd/ and tractor/, of a release or "
-            "a region, or an address (https://, s3://)"
-        )
-    return source
-
-
 Source = Annotated[
-    str,
-    typer.Argument(
-        help="Folder of a release, a region or bricks; or https://, s3://.", callback=_existing
-    ),
+    str, typer.Argument(help="Folder of a release, a region or bricks; or https://, s3://.")
 ]
 Release = Annotated[str, typer.Option(help="Release, such as dr9 or dr10.")]
 Region = Annotated[str, typer.Option(help="north or south.")]

@@ -1,10 +1,10 @@
-"""What `ingest` and `plan` refuse before any service is started."""
+"""What `ingest` and `ingest-images` refuse before any service is started."""
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.console import data, plan, terminal
+from flows.console import data
 
 
 @pytest.fixture
@@ -14,10 +14,9 @@ def run(monkeypatch):
     def no_server():
         raise AssertionError("a server was asked for")
 
-    monkeypatch.setattr(terminal, "use_server", no_server)
+    monkeypatch.setattr(data, "use_server", no_server)
     app = typer.Typer()
     data.register(app)
-    plan.register(app)
 
     def command(*arguments: str) -> tuple[int, str]:
         result = CliRunner().invoke(app, list(arguments))
@@ -27,9 +26,8 @@ def run(monkeypatch):
     return command
 
 
-@pytest.mark.parametrize("name", ["ingest", "plan"])
-def test_a_folder_that_is_not_there_is_refused_at_once(run, tmp_path, name):
-    status, output = run(name, str(tmp_path / "nowhere"))
+def test_a_release_that_is_not_there_is_refused_at_once(run, tmp_path):
+    status, output = run("ingest", str(tmp_path / "nowhere"))
     assert status == 2
     assert "no folder" in output
     assert "coadd/ and tractor/" in output
@@ -38,4 +36,5 @@ def test_a_folder_that_is_not_there_is_refused_at_once(run, tmp_path, name):
 def test_pictures_that_are_not_there_are_refused_at_once(run, tmp_path):
     status, output = run("ingest-images", str(tmp_path / "nowhere"))
     assert status == 2
-    assert "does not exist" in output
+    assert "no folder" in output
+    assert "JPEG or PNG" in output
