@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import icechunk
@@ -53,17 +54,17 @@ def open_repository(path: str | Path, *, create: bool = False) -> icechunk.Repos
     Raises
     ------
     StorageError
-        When there is no repository and ``create`` is false.
+        When there is no repository and ``create`` is false, or when what is there is not one.
     """
-    storage = _storage(path)
-    config = _config()
-    if icechunk.Repository.exists(storage):
-        return icechunk.Repository.open(storage, config)
+    if repository_exists(path):
+        return icechunk.Repository.open(_storage(path), _config())
     if not create:
         raise StorageError(
             f"no repository at {path}: run the ingest first, or give the right store folder"
         )
-    return icechunk.Repository.create(storage, config)
+    if is_object_storage(path):
+        return icechunk.Repository.create(_storage(path), _config())
+    return _create_folder(Path(path))
 
 
 def repository_exists(path: str | Path) -> bool:
@@ -234,6 +235,27 @@ def collect_garbage(repository: icechunk.Repository) -> int:
     Hold `writer_lock`: what a running ingest has written and not yet committed is such garbage too.
     """
     return int(repository.garbage_collect(datetime.now(UTC)).bytes_deleted)
+
+
+def _create_folder(folder: Path) -> icechunk.Repository:
+    """Create a repository under another name and rename it, so that a folder of one is a whole one.
+
+    Icechunk writes several files and refuses a folder that has only some of them: a process killed
+    in between would have made its store unusable. Two that create at once both get the first one.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as made:
+        new = Path(made) / folder.name
+        icechunk.Repository.create(_storage(new), _config())
+        try:
+            new.rename(folder)
+        except OSError as error:
+            if not repository_exists(folder):
+                raise StorageError(
+                    f"{folder} is not a repository and cannot become one ({error.strerror}): move "
+                    "it away, then run the same command again"
+                ) from error
+    return icechunk.Repository.open(_storage(folder), _config())
 
 
 def _storage(path: str | Path) -> icechunk.Storage:

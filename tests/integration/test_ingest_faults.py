@@ -24,7 +24,7 @@ from storage.brick_store import ledger, read_objects
 from storage.bricks import brick_at, brick_from_id
 from storage.cutouts import CutoutConfig
 from storage.errors import RepositoryBusy, RepositoryFull, StorageError
-from storage.repository import open_repository, read_session
+from storage.repository import open_repository, read_session, repository_exists
 from storage.survey_digest import content_digest_of
 from storage.survey_group import list_surveys
 from tasks.references import Receipt
@@ -108,13 +108,10 @@ def start_ingest(cluster: LocalCluster, release: Path) -> Callable[[Path], multi
 
 def assert_readable(home: Path) -> int:
     """Whatever was committed before a kill is whole; return how many bricks that are."""
-    store = Path(Settings(home=home).store_path) / "survey"
-    if not store.exists():
+    if not repository_exists(Settings(home=home).store_path + "/survey"):
         return 0
     try:
         table = ledger(session_of(home), SURVEY, ("state", "n_objects"))
-    except FileNotFoundError:
-        return 0
     except StorageError:  # killed between the repository's making and its first bricks
         assert list_surveys(session_of(home)) == []
         return 0

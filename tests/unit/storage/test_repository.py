@@ -4,6 +4,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +66,56 @@ def test_a_missing_repository_says_what_to_do(tmp_path):
     assert not repository_exists(tmp_path / "survey")
     with pytest.raises(StorageError, match="run the ingest first"):
         open_repository(tmp_path / "survey")
-    assert not (tmp_path / "survey" / "refs").exists()
+    assert not (tmp_path / "survey").exists()
 
 
 def test_created_repository_opens_again(tmp_path):
     first = open_repository(tmp_path / "survey", create=True)
     assert repository_exists(tmp_path / "survey")
     assert snapshot_id(open_repository(tmp_path / "survey")) == snapshot_id(first)
+
+
+CREATE_AND_DIE = """
+import os, sys
+from pathlib import Path
+import storage.repository
+Path.rename = lambda *_: os._exit(9)
+storage.repository.open_repository(sys.argv[1], create=True)
+"""
+
+
+def test_a_creation_that_was_killed_leaves_nothing_in_the_way(tmp_path):
+    place = tmp_path / "survey"
+    died = subprocess.run([sys.executable, "-c", CREATE_AND_DIE, str(place)], check=False)
+    assert died.returncode == 9
+    assert not repository_exists(place)
+    assert not place.exists()
+    assert snapshot_id(open_repository(place, create=True))
+
+
+def test_an_empty_folder_becomes_a_repository(tmp_path):
+    (tmp_path / "survey").mkdir()
+    assert snapshot_id(open_repository(tmp_path / "survey", create=True))
+
+
+def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):
+    place = tmp_path / "survey"
+    place.mkdir()
+    (place / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match="move it away"):
+        open_repository(place, create=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["survey"]
+    assert (place / "notes.txt").read_text() == "mine"
+
+
+def test_two_that_create_at_once_open_the_same(tmp_path):
+    place = tmp_path / "survey"
+    with ThreadPoolExecutor(4) as threads:
+        tips = list(
+            threads.map(lambda _: snapshot_id(open_repository(place, create=True)), range(4))
+        )
+    assert len(set(tips)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["survey"]
 
 
 def test_manifests_are_split_along_the_first_axis(tmp_path, monkeypatch):
