@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.errors import SchemaMismatch
+from storage.row_decoder import Rows
 from storage.schema import PIXEL_ARRAYS, SHARD_ROWS
-from storage.shard_reader import Pixels, Rows, ShardReader
+from storage.shard_reader import Pixels, ShardReader
 
 # A block of 512 cutouts of 3 x 152 x 152 is 330 MB with all fields. Up to three are in memory: one
 # read ahead, one handed out, one that the consumer still holds. They are kept for the next pass.
@@ -89,7 +90,7 @@ def iterate_batches(
     """
     if batch_size < 1:
         raise SchemaMismatch(f"batch size {batch_size}: give at least 1")
-    reader = ShardReader(session, survey_key, fields)
+    reader = ShardReader(session, survey_key, fields, len(rows))
     blocks = _blocks(reader.check_rows(rows), batch_size, shuffle)
     return _iterate(reader, blocks, batch_size)
 
@@ -101,7 +102,7 @@ def read_cutouts(
     fields: Sequence[str] = PIXEL_ARRAYS,
 ) -> Pixels:
     """Return the cutouts of these rows, in the order given, as one array a field."""
-    reader = ShardReader(session, survey_key, fields)
+    reader = ShardReader(session, survey_key, fields, len(rows))
     wanted = reader.check_rows(rows)
     parts = list(_iterate(reader, iter([wanted]), max(1, len(wanted))))
     return parts[0].pixels if parts else reader.empty(0)

@@ -68,6 +68,12 @@ class Scratch(threading.local):
             self._arrays[name] = np.empty(shape, dtype)
         return self._arrays[name]
 
+    def bytes(self, name: str, length: int) -> npt.NDArray[np.uint8]:
+        """Return this many bytes under this name; kept as long as the longest that was asked."""
+        if name not in self._arrays or len(self._arrays[name]) < length:
+            self._arrays[name] = np.empty(length, np.uint8)
+        return self._arrays[name][:length]
+
 
 class _Block:
     def __init__(self, shapes: Shapes, n_rows: int) -> None:

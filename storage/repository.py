@@ -17,10 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import icechunk
 from filelock import FileLock, Timeout
 
+from storage.chunk_files import remember_snapshot
 from storage.errors import RepositoryBusy, RepositoryFull, StorageError
 from storage.object_storage import is_object_storage, lock_folder, object_storage
 
@@ -32,6 +34,8 @@ EMBEDDING_REPOSITORY = "embeddings"
 # a thousand bricks: a commit rewrites a few hundred kB an array, however large the survey is, and
 # the snapshot of 76 million cutouts still lists only some 4,500 manifests.
 MANIFEST_SHARDS = 4096
+
+_FOLDERS: WeakKeyDictionary[icechunk.Repository, Path] = WeakKeyDictionary()
 
 
 def repository_place(store: str | Path, name: str) -> str:
@@ -57,21 +61,20 @@ def open_repository(path: str | Path, *, create: bool = False) -> icechunk.Repos
         When there is no repository and ``create`` is false, or when what is there is not one.
     """
     if repository_exists(path):
-        return icechunk.Repository.open(_storage(path), _config())
+        return _known(icechunk.Repository.open(_storage(path), _config()), path)
     if not create:
         raise StorageError(
             f"no repository at {path}: run the ingest first, or give the right store folder"
         )
     if is_object_storage(path):
         return icechunk.Repository.create(_storage(path), _config())
-    return _create_folder(Path(path))
+    return _known(_create_folder(Path(path)), path)
 
 
 def repository_exists(path: str | Path) -> bool:
     """Say whether a repository can be opened at ``path``; never creates the folder."""
-    if not is_object_storage(path) and not Path(path).is_dir():
-        return False
-    return bool(icechunk.Repository.exists(_storage(path)))
+    there = is_object_storage(path) or Path(path).is_dir()
+    return there and bool(icechunk.Repository.exists(_storage(path)))
 
 
 @contextmanager
@@ -193,17 +196,18 @@ def read_session(
     repository: icechunk.Repository, *, snapshot: str | None = None, tag: str | None = None
 ) -> icechunk.Session:
     """Open a read-only session on a snapshot, a tag, or (with neither) the newest snapshot."""
+    branch = BRANCH if snapshot is None and tag is None else None
+    tag = tag if snapshot is None else None
     try:
-        if snapshot is not None:
-            return repository.readonly_session(snapshot_id=snapshot)
-        if tag is not None:
-            return repository.readonly_session(tag=tag)
-        return repository.readonly_session(BRANCH)
+        session = repository.readonly_session(branch, tag=tag, snapshot_id=snapshot)
     except icechunk.IcechunkError as error:
         raise StorageError(
             f"snapshot {snapshot or tag!r} is not in the repository: "
             "it may belong to another store, or have been expired"
         ) from error
+    if repository in _FOLDERS:
+        remember_snapshot(session.snapshot_id, _FOLDERS[repository])
+    return session
 
 
 def tag_snapshot(repository: icechunk.Repository, name: str, snapshot: str) -> None:
@@ -258,6 +262,12 @@ def _create_folder(folder: Path) -> icechunk.Repository:
     return icechunk.Repository.open(_storage(folder), _config())
 
 
+def _known(repository: icechunk.Repository, path: str | Path) -> icechunk.Repository:
+    if not is_object_storage(path):
+        _FOLDERS[repository] = Path(path).resolve()
+    return repository
+
+
 def _storage(path: str | Path) -> icechunk.Storage:
     # Icechunk warns on standard error, at every open, that local storage has no safe concurrent
     # commits. The writer lock is our answer, so the repeated warning tells the user nothing.
@@ -276,8 +286,8 @@ def _config() -> icechunk.RepositoryConfig:
 
 
 def _this_owner(what: str) -> dict[str, str | int]:
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"what": what, "pid": os.getpid(), "host": socket.gethostname(), "since": started}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"what": what, "pid": os.getpid(), "host": socket.gethostname(), "since": now}
 
 
 def _describe_owner(owner_file: Path) -> str:

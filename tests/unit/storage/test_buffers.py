@@ -60,3 +60,13 @@ def test_scratch_is_one_array_a_name_and_thread():
     thread.start()
     thread.join()
     assert there[0] is not here
+
+
+def test_scratch_bytes_grow_to_the_longest_that_was_asked_for():
+    scratch = Scratch()
+    short = scratch.bytes("packed", 10)
+    assert short.shape == (10,)
+    assert scratch.bytes("packed", 4).base is short.base
+    longer = scratch.bytes("packed", 100)
+    assert longer.shape == (100,)
+    assert scratch.bytes("packed", 60).base is longer.base
