@@ -66,7 +66,7 @@ class Contrast(Trainable):
         near = self._near(batch)
         bands = self.encoder.config.bands
         views = [augment(near, self.config.views, generator, bands) for _ in range(2)]
-        inputs = torch.cat([self.encoder.prepare(view).inputs for view in views])
+        inputs = torch.cat([self.encoder.inputs(view) for view in views])
         projected = self.projector(self.encoder.features(inputs))
         first, second = projected.float().chunk(2)
         loss, right = agreement(first, second, self.config.temperature)

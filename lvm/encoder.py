@@ -175,6 +175,10 @@ class Encoder(nn.Module):
         prepared: Prepared = self.preprocess(batch)
         return prepared
 
+    def inputs(self, batch: Batch) -> torch.Tensor:
+        """Return network input (object, band, y, x) of a batch, without its masks."""
+        return self.preprocess.inputs(batch)
+
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return embeddings (object, width) of network input (object, band, y, x)."""
         if self.config.pooling == "centre":

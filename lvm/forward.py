@@ -69,6 +69,7 @@ class Forward:
     ----------
     device, precision : what "auto" came to
     batch_size : most cutouts a pass; halved whenever the memory of the device does not suffice
+    crop_size : side of the central part of a cutout that the encoder sees [pixel]
     """
 
     def __init__(self, encoder: Encoder, config: ForwardConfig | None = None) -> None:
@@ -76,6 +77,7 @@ class Forward:
         self.device = choose_device(config.device)
         self.precision = choose_precision(config.precision, self.device)
         self.batch_size = config.batch_size or BATCH_SIZES.get(self.device.type, 64)
+        self.crop_size = encoder.preprocess.config.crop_size
         self._format = torch.channels_last if config.channels_last else torch.contiguous_format
         self._encoder: Any = encoder.to(self.device).to(memory_format=self._format).eval()
         self._full_batches = config.compile  # compiled kernels are of one shape
@@ -129,7 +131,7 @@ class Forward:
 
     def _pass(self, batch: Batch) -> torch.Tensor:
         with torch.inference_mode():
-            inputs = self._encoder.prepare(batch).inputs.contiguous(memory_format=self._format)
+            inputs = self._encoder.inputs(batch).contiguous(memory_format=self._format)
             count = len(inputs)
             if self._full_batches:
                 inputs = F.pad(inputs, (0, 0, 0, 0, 0, 0, 0, self.batch_size - count))
@@ -160,14 +162,13 @@ class Forward:
 
     def _send(self, batch: Batch, stream: Any) -> Batch:
         """Copy the used part of the pixels through pinned memory, beside the running pass."""
-        size = self._encoder.preprocess.config.crop_size
         current = torch.cuda.current_stream(self.device)
         pixels = to_tensors({name: batch[name] for name in _PIXELS if name in batch})
         sent: dict[str, Any] = {}
         try:
             with torch.cuda.stream(stream):
                 for name, values in pixels.items():
-                    pinned = central(values, size).contiguous().pin_memory()
+                    pinned = central(values, self.crop_size).contiguous().pin_memory()
                     sent[name] = pinned.to(self.device, non_blocking=True)
                     sent[name].record_stream(current)
         except torch.OutOfMemoryError:

@@ -117,5 +117,5 @@ class Measuring(Trainable):
         target = self.whiten(self.measured(self.encoder.prepare(batch)))
         turned = augment(batch, self.config.turns, generator, bands)
         worse = augment(turned, self.config.worse, generator, bands)
-        embedding = self.encoder.features(self.encoder.prepare(worse).inputs)
+        embedding = self.encoder.features(self.encoder.inputs(worse))
         return {"loss": F.smooth_l1_loss(self.head(embedding).float(), target)}

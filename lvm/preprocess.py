@@ -116,7 +116,7 @@ def fit_preprocess(
     start = default_preprocess(bands, input_size, crop_size)
     tensors = to_tensors(sample)
     _check(tensors, start)
-    valid = _valid(tensors, start).numpy()
+    valid = _valid(tensors, start).numpy() > 0
     if not valid.any():
         raise ValueError(
             "no valid pixel in the sample (invvar is 0 or the image is not finite everywhere): "
@@ -165,23 +165,44 @@ class Preprocess(nn.Module):
         A batch whose bands or size do not fit raises ValueError. `invvar` and `maskbits` may be
         absent: then every finite pixel is valid.
         """
-        config = self.config
+        tensors = self._used(batch)
+        with torch.no_grad():
+            valid = _valid(tensors, self.config)
+            flux = self._flux(tensors["image"], valid)
+            weight = self._weight(tensors, valid > 0)
+            if self.config.crop_size != self.config.input_size:
+                flux, valid = _resize(flux, valid, self.config.input_size)
+                weight = _resample(weight, self.config.input_size)
+                weight.clamp_(0.0, 1.0).mul_(valid)
+            return Prepared(self._scaled(flux), valid > 0, weight)
+
+    def inputs(self, batch: Batch) -> torch.Tensor:
+        """Return the network input alone, as `forward` does: all that an encoder asks for."""
+        tensors = self._used(batch)
+        with torch.no_grad():
+            valid = _valid(tensors, self.config)
+            flux = self._flux(tensors["image"], valid)
+            if self.config.crop_size != self.config.input_size:
+                flux, _ = _resize(flux, valid, self.config.input_size)
+            return self._scaled(flux)
+
+    def _used(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the central part of the pixels, on the device of this module."""
         tensors = to_tensors(batch, self.sky.device)
-        _check(tensors, config)
-        tensors = {
-            name: _central(tensors[name], config.crop_size)
+        _check(tensors, self.config)
+        return {
+            name: _central(tensors[name], self.config.crop_size)
             for name in ("image", "invvar", "maskbits")
             if name in tensors
         }
+
+    def _flux(self, image: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         # In place from here on: on a CPU, fresh memory costs more than the arithmetic.
-        with torch.no_grad():
-            valid = _valid(tensors, config)
-            flux = (tensors["image"] - self.sky).masked_fill_(~valid, 0.0)
-            weight = self._weight(tensors, valid)
-            if config.crop_size != config.input_size:
-                flux, valid, weight = _resize(flux, valid, weight, config.input_size)
-            scaled = _asinh_(flux.div_(self.softening)).div_(self.spread)
-            return Prepared(scaled.clamp_(-MAX_INPUT, MAX_INPUT), valid, weight)
+        return (image - self.sky).nan_to_num_(0.0, 0.0, 0.0).mul_(valid)
+
+    def _scaled(self, flux: torch.Tensor) -> torch.Tensor:
+        scaled = _asinh_(flux.div_(self.softening)).div_(self.spread)
+        return scaled.clamp_(-MAX_INPUT, MAX_INPUT)
 
     def _weight(self, tensors: dict[str, torch.Tensor], valid: torch.Tensor) -> torch.Tensor:
         """Return 1 / (1 + variance / softening²): near 1 at survey depth, small where noisy."""
@@ -227,14 +248,22 @@ def _has_bits(maskbits: torch.Tensor, bits: tuple[int, ...]) -> torch.Tensor:
 
 
 def _valid(tensors: dict[str, torch.Tensor], config: PreprocessConfig) -> torch.Tensor:
-    """Return the (object, band, y, x) mask of pixels that hold flux of the sky."""
-    valid = tensors["image"].abs() < torch.inf  # false for NaN too
+    """Return 1 where a pixel holds flux of the sky, else 0: (object, band, y, x) float32.
+
+    Numbers and not bool, compared in place: on a CPU, torch is some times faster that way.
+    """
+    valid = _is_finite(tensors["image"])
     if "invvar" in tensors:
-        valid &= (tensors["invvar"] > 0) & (tensors["invvar"] < torch.inf)
+        valid.mul_(_is_finite(tensors["invvar"])).mul_(tensors["invvar"].clone().gt_(0.0))
     if "maskbits" in tensors:
         for index, bits in enumerate(config.fill_bits):
-            valid[:, index] &= ~_has_bits(tensors["maskbits"], bits)
+            filled = tensors["maskbits"] & sum(1 << bit for bit in bits)
+            valid[:, index].mul_(filled.eq_(0))
     return valid
+
+
+def _is_finite(values: torch.Tensor) -> torch.Tensor:
+    return (values * 0.0).eq_(0.0)  # infinity and NaN become NaN, which equals nothing
 
 
 def _asinh_(values: torch.Tensor) -> torch.Tensor:
@@ -248,14 +277,13 @@ def _asinh_(values: torch.Tensor) -> torch.Tensor:
 
 
 def _resize(
-    flux: torch.Tensor, valid: torch.Tensor, weight: torch.Tensor, size: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    flux: torch.Tensor, valid: torch.Tensor, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Resample with antialiasing, in flux, so that filled pixels do not leak into good ones."""
+    share = _resample(valid, size)
+    kept = (share > 0.5).to(flux.dtype)
+    return _resample(flux, size).div_(share.clamp(min=1e-3)).mul_(kept), kept
 
-    def resample(array: torch.Tensor) -> torch.Tensor:
-        return F.interpolate(array, size=(size, size), mode="bilinear", antialias=True)
 
-    share = resample(valid.float())
-    kept = share > 0.5
-    mean = resample(flux).div_(share.clamp(min=1e-3)).masked_fill_(~kept, 0.0)
-    return mean, kept, resample(weight).clamp_(0.0, 1.0).masked_fill_(~kept, 0.0)
+def _resample(array: torch.Tensor, size: int) -> torch.Tensor:
+    return F.interpolate(array, size=(size, size), mode="bilinear", antialias=True)

@@ -101,7 +101,7 @@ class SimMIM(Trainable):
         if self.config.objective != "restoration":
             return prepared.inputs
         worse = augment(batch, self.config.degrade, generator, self.encoder.config.bands)
-        return self.encoder.prepare(worse).inputs
+        return self.encoder.inputs(worse)
 
     def draw_hidden(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Return which pixels the loss asks for: (object, 1, y, x), bool."""

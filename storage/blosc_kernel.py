@@ -152,7 +152,12 @@ def _join(first: Bytes, second: Bytes, third: Bytes, fourth: Bytes, out: NDArray
 
 @njit(nogil=True, cache=True)
 def decode_rows(
-    data: Bytes, places: NDArray[np.int64], out: NDArray[np.uint32], scratch: Bytes
+    data: Bytes,
+    places: NDArray[np.int64],
+    width: int,
+    runs: NDArray[np.int64],
+    out: NDArray[np.uint32],
+    scratch: Bytes,
 ) -> bool:
     """Decode rows of a frame straight into their places; say whether that went well.
 
@@ -162,31 +167,40 @@ def decode_rows(
         The frame: `storage.row_decoder` has compared its header with what is asked.
     places : ndarray, shape (row of the frame,), int64
         Row of ``out`` that each row goes to; below 0: not wanted.
+    width : int
+        Numbers of a row of the frame.
+    runs : ndarray, shape (run, 3), int64
+        What is wanted of a row: first number in the frame, first number in ``out``, how many.
     out : ndarray, shape (row, number), uint32
     scratch : ndarray, uint8
         Just as long as a block.
     """
-    width, length = out.shape[1], len(scratch) // _STREAMS
+    length = len(scratch) // _STREAMS
     total = len(places) * width
     streams = np.empty(_STREAMS, np.int64)
     for block in range((total + length - 1) // length):
         begin = block * length
-        end = min(begin + length, total)
-        first, last = begin // width, (end - 1) // width + 1
+        count = min(length, total - begin)
+        first, last = begin // width, (begin + count - 1) // width + 1
         if places[first:last].max() < 0:
             continue
         at = _int(data, _HEADER + 4 * block)
-        if not _open_block(data, at, _STREAMS * (end - begin), streams, scratch):
+        if not _open_block(data, at, _STREAMS * count, streams, scratch):
             return False
         for row in range(first, last):
             if places[row] < 0:
                 continue
-            low, high = max(row * width, begin), min((row + 1) * width, end)
-            _join(
-                _bytes(data, scratch, streams[0], low - begin, high - begin),
-                _bytes(data, scratch, streams[1], low - begin, high - begin),
-                _bytes(data, scratch, streams[2], low - begin, high - begin),
-                _bytes(data, scratch, streams[3], low - begin, high - begin),
-                out[places[row], low - row * width : high - row * width],
-            )
+            for run in range(len(runs)):
+                start = row * width + runs[run, 0] - begin
+                low, high = max(start, 0), min(start + runs[run, 2], count)
+                if low >= high:
+                    continue
+                there = runs[run, 1] + low - start
+                _join(
+                    _bytes(data, scratch, streams[0], low, high),
+                    _bytes(data, scratch, streams[1], low, high),
+                    _bytes(data, scratch, streams[2], low, high),
+                    _bytes(data, scratch, streams[3], low, high),
+                    out[places[row], there : there + high - low],
+                )
     return True

@@ -35,6 +35,8 @@ class ShardReader:
         Which of "image", "invvar" and "maskbits" to read.
     n_rows : int
         How many rows will be read, for `storage.row_decoder.RowDecoder`.
+    crop : int, optional
+        Side of the central square to read [pixel].
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class ShardReader:
         survey_key: str,
         fields: Sequence[str] = PIXEL_ARRAYS,
         n_rows: int = 0,
+        crop: int | None = None,
     ) -> None:
         unknown = set(fields) - set(PIXEL_ARRAYS)
         if unknown or not fields:
@@ -53,10 +56,14 @@ class ShardReader:
         self._arrays = {name: arrays.get_array(group, name) for name in self.fields}
         self._source = ShardSource(session, self._arrays)
         self._decoders = {
-            name: RowDecoder(codec_of(array), n_rows) for name, array in self._arrays.items()
+            name: RowDecoder(codec_of(array), array.shape[1:], crop, n_rows)
+            for name, array in self._arrays.items()
         }
         self._pool = shared_pool(
-            {name: (array.shape[1:], array.dtype) for name, array in self._arrays.items()}
+            {
+                name: (self._decoders[name].shape, array.dtype)
+                for name, array in self._arrays.items()
+            }
         )
 
     def close(self) -> None:

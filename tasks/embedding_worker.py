@@ -22,7 +22,7 @@ from lvm.checkpoint import load_encoder
 from lvm.encoder import Encoder
 from lvm.forward import Forward, ForwardConfig
 from storage import embedding_store
-from storage.batches import iterate_batches
+from storage.batches import iterate_centres
 from storage.brick_store import RowRange, read_objects
 from storage.schema import SHARD_ROWS
 from tasks.references import EncoderRef, SnapshotRef
@@ -73,7 +73,8 @@ def embed_bricks(
     objects = read_objects(source, survey, bricknames=list(bricks), catalogue=False)
     rows = objects["row"].to_numpy()
     # Whole shards: a part of one costs nearly as much to read. `forward` divides what is too much.
-    batches = iterate_batches(source, survey, rows, max(SHARD_ROWS, forward.batch_size))
+    size = max(SHARD_ROWS, forward.batch_size)
+    batches = iterate_centres(source, survey, rows, size, forward.crop_size)
     stream = forward.embed({**batch.pixels, "rows": batch.rows} for batch in batches)
     writes: list[Future[None]] = []
     with ThreadPoolExecutor(1, thread_name_prefix="write-embeddings") as writer:

@@ -238,7 +238,7 @@ class DownstreamModel(Trainable):
                 "embeddings serve only a frozen encoder and a head on embeddings"
             )
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.mode == "full"):
-            inputs = self.encoder.prepare(batch).inputs
+            inputs = self.encoder.inputs(batch)
             if self.task.uses == "embedding":
                 return self.encoder.features(inputs)
             maps = self.encoder.feature_maps(inputs)

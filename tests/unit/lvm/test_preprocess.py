@@ -155,3 +155,26 @@ def test_wrong_shapes_are_refused_with_what_was_expected():
 def test_a_config_needs_one_constant_a_band():
     with pytest.raises(ValueError, match="softening"):
         dataclasses.replace(default_preprocess(BANDS, 16, 16), softening=(1.0,))
+
+
+@pytest.mark.parametrize("input_size", [16, 24], ids=["resized", "as it is"])
+@pytest.mark.parametrize("fields", [("invvar", "maskbits"), ("maskbits",), ()], ids=str)
+def test_the_input_alone_is_that_of_the_whole(input_size, fields):
+    rng = np.random.default_rng(4)
+    shape = (5, 3, 32, 32)
+    batch = {
+        "image": rng.normal(0, 0.01, shape).astype(np.float32),
+        "invvar": np.where(rng.random(shape) < 0.1, 0, 1e4).astype(np.float32),
+        "maskbits": rng.integers(0, 1 << 14, (5, 32, 32)).astype(np.int32),
+    }
+    batch["image"][0, 0, :9] = np.nan
+    batch["image"][1, 1, 9:12] = np.inf
+    batch["invvar"][2, 2, 3:9] = np.inf
+    used = {name: batch[name] for name in ("image", *fields)}
+    preprocess = Preprocess(default_preprocess(("g", "r", "z"), input_size, 24))
+    prepared = preprocess(used)
+    assert torch.equal(preprocess.inputs(used), prepared.inputs)
+    assert torch.isfinite(prepared.inputs).all()
+    assert 0 < int(prepared.valid.sum()) < prepared.valid.numel()
+    assert not prepared.inputs[~prepared.valid].any()
+    assert not prepared.weight[~prepared.valid].any()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zarr
 
-from storage.batches import iterate_batches, read_cutouts
+from storage.batches import iterate_batches, iterate_centres, read_cutouts
 from storage.brick_store import ledger, valid_rows
 from storage.errors import CorruptFile, SchemaMismatch
 from storage.repository import read_session, transaction
@@ -45,6 +45,15 @@ def test_every_row_comes_once_with_its_own_pixels(survey, rows, batch_size, seed
         np.testing.assert_array_equal(batch.image, truth["image"][batch.rows])
         np.testing.assert_array_equal(batch.invvar, truth["invvar"][batch.rows])
         np.testing.assert_array_equal(batch.maskbits, truth["maskbits"][batch.rows])
+
+
+def test_the_central_square_of_every_cutout(survey, rows):
+    truth = _truth(survey)
+    batches = list(iterate_centres(survey, SURVEY, rows, 50, crop=5))
+    np.testing.assert_array_equal(np.concatenate([batch.rows for batch in batches]), rows)
+    for batch in batches:
+        for name, values in batch.pixels.items():
+            np.testing.assert_array_equal(values, truth[name][batch.rows][..., 2:7, 2:7])
 
 
 def test_batches_stay_valid_while_they_are_held(survey, rows):
@@ -100,6 +109,10 @@ def test_no_rows_give_no_batches_and_empty_arrays(survey):
 def test_impossible_requests_are_refused(survey):
     with pytest.raises(SchemaMismatch, match="batch size 0"):
         iterate_batches(survey, SURVEY, [0], 0)
+    with pytest.raises(SchemaMismatch, match="batch size 0"):
+        iterate_centres(survey, SURVEY, [0], 0, crop=4)
+    with pytest.raises(SchemaMismatch, match="the cutouts have 8 x 8"):
+        iterate_centres(survey, SURVEY, [0], 4, crop=9)
     with pytest.raises(SchemaMismatch, match="choose among"):
         iterate_batches(survey, SURVEY, [0], 4, fields=["flux"])
     with pytest.raises(IndexError, match="ledger of the same snapshot"):

@@ -5,6 +5,7 @@ import pytest
 from numcodecs.blosc import Blosc
 
 from storage import row_decoder
+from storage.errors import SchemaMismatch
 from storage.row_decoder import RowDecoder
 from storage.schema import CHUNK_ROWS
 
@@ -51,10 +52,13 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> Counted:
     return counted
 
 
-def decoded(codec: Blosc, chunk: np.ndarray, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-    target = np.full((40, *chunk.shape[1:]), 7, chunk.dtype)
+def decoded(
+    codec: Blosc, chunk: np.ndarray, rows: np.ndarray, places: np.ndarray, crop: int | None = None
+) -> np.ndarray:
+    decoder = RowDecoder(codec, chunk.shape[1:], crop, n_rows=10**6)
+    target = np.full((40, *decoder.shape), 7, chunk.dtype)
     packed = np.frombuffer(codec.encode(chunk), np.uint8)
-    RowDecoder(codec, 10**6).decode(packed, target, places, rows)
+    decoder.decode(packed, target, places, rows)
     return target
 
 
@@ -95,6 +99,28 @@ def test_repeats_from_far_back(loops):
     found = decoded(Blosc("blosclz", 9, Blosc.SHUFFLE, 1 << 20), chunk, EVERY_ROW, EVERY_ROW)
     np.testing.assert_array_equal(found[:CHUNK_ROWS], chunk)
     assert loops.decoded == 1
+
+
+@pytest.mark.parametrize("crop", [1, 2, 33, 80, 151, 152])
+@pytest.mark.parametrize("numba", [True, False])
+def test_the_central_square(monkeypatch, crop, numba):
+    if not numba:
+        monkeypatch.setattr(row_decoder, "compiled_loops", lambda: None)
+    chunk = numbers("rounded noise", 152)
+    rng = np.random.default_rng(2)
+    for count in (3, CHUNK_ROWS):
+        rows, places = rng.permutation(CHUNK_ROWS)[:count], rng.permutation(40)[:count]
+        found = decoded(STORED, chunk, rows, places, crop)
+        low = 76 - crop // 2
+        central = chunk[..., low : low + crop, low : low + crop]
+        np.testing.assert_array_equal(found, expected(central, rows, places))
+        assert found[places[0], 0, crop // 2, crop // 2] == chunk[rows[0], 0, 76, 76]
+
+
+@pytest.mark.parametrize("crop", [0, -3, 51])
+def test_a_square_that_is_not_in_the_cutout_is_refused(crop):
+    with pytest.raises(SchemaMismatch, match="the cutouts have 50 x 50"):
+        RowDecoder(STORED, (3, 50, 50), crop)
 
 
 def test_integers_too(loops):
@@ -147,7 +173,8 @@ def test_without_numba_and_for_few_rows_the_same_comes(monkeypatch):
     finally:
         row_decoder.compiled_loops.cache_clear()
     np.testing.assert_array_equal(found, expected(chunk, rows, places))
-    assert RowDecoder(STORED, row_decoder.KERNEL_ROWS - 1)._kernel is None
+    few = RowDecoder(STORED, chunk.shape[1:], n_rows=row_decoder.KERNEL_ROWS - 1)
+    assert few._kernel is None
 
 
 def _no_numba(name: str) -> None:
@@ -166,7 +193,8 @@ def test_damaged_chunks_are_errors_or_what_numcodecs_makes_of_them(kind):
         packed[at] = rng.integers(0, 256, 3)
         target = np.full((40, *chunk.shape[1:]), 7, np.float32)
         try:
-            RowDecoder(STORED, 10**6).decode(packed, target, EVERY_ROW + 12, EVERY_ROW)
+            decoder = RowDecoder(STORED, chunk.shape[1:], n_rows=10**6)
+            decoder.decode(packed, target, EVERY_ROW + 12, EVERY_ROW)
         except (RuntimeError, ValueError):
             differing += 1
             continue
