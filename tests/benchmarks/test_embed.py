@@ -32,7 +32,7 @@ SIZE = 152
 BRICK_OBJECTS = 256  # as many as a brick of DR10 has to z < 20: 76 million in 0.3 million bricks
 # Some tens of seconds a run, and several calls for each of two workers; the flow commits 256 bricks
 # at a time.
-BRICKS = {"nano": 16, "tiny": 4}
+BRICKS = {"nano": 16, "tiny": 2}
 RUNS = {"nano": 5, "tiny": 3}
 GALAXIES = 76e6  # of DR10 to z < 20, with cutouts
 PRECISION = choose_precision("auto", torch.device("cpu"))
