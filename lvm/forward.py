@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from lvm.encoder import Encoder
-from lvm.tensors import Batch, batch_size, rows_of, to_tensors
+from lvm.tensors import Batch, batch_size, central, rows_of, to_tensors
 from lvm.training import PRECISIONS
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -207,13 +207,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return "can't allocate memory" in str(error)  # how torch says it of a CPU
-
-
-def central(array: torch.Tensor, size: int) -> torch.Tensor:
-    """Return the central square, which the preprocessing uses; the rest need not travel."""
-    y = array.shape[-2] // 2 - size // 2
-    x = array.shape[-1] // 2 - size // 2
-    return array[..., y : y + size, x : x + size]
 
 
 def _has_bfloat16(device: torch.device) -> bool:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lvm.tensors import Batch, to_tensors
+from lvm.tensors import Batch, central, to_tensors
 
 _logger = logging.getLogger(__name__)
 
@@ -168,41 +168,38 @@ class Preprocess(nn.Module):
         tensors = self._used(batch)
         with torch.no_grad():
             valid = _valid(tensors, self.config)
-            flux = self._flux(tensors["image"], valid)
+            inputs, kept = self._scaled(tensors["image"], valid)
             weight = self._weight(tensors, valid > 0)
             if self.config.crop_size != self.config.input_size:
-                flux, valid = _resize(flux, valid, self.config.input_size)
-                weight = _resample(weight, self.config.input_size)
-                weight.clamp_(0.0, 1.0).mul_(valid)
-            return Prepared(self._scaled(flux), valid > 0, weight)
+                weight = _resample(weight, self.config.input_size).clamp_(0.0, 1.0).mul_(kept)
+            return Prepared(inputs, kept > 0, weight)
 
     def inputs(self, batch: Batch) -> torch.Tensor:
         """Return the network input alone, as `forward` does: all that an encoder asks for."""
         tensors = self._used(batch)
         with torch.no_grad():
-            valid = _valid(tensors, self.config)
-            flux = self._flux(tensors["image"], valid)
-            if self.config.crop_size != self.config.input_size:
-                flux, _ = _resize(flux, valid, self.config.input_size)
-            return self._scaled(flux)
+            return self._scaled(tensors["image"], _valid(tensors, self.config))[0]
 
     def _used(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the central part of the pixels, on the device of this module."""
         tensors = to_tensors(batch, self.sky.device)
         _check(tensors, self.config)
         return {
-            name: _central(tensors[name], self.config.crop_size)
+            name: central(tensors[name], self.config.crop_size)
             for name in ("image", "invvar", "maskbits")
             if name in tensors
         }
 
-    def _flux(self, image: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    def _scaled(
+        self, image: torch.Tensor, valid: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the network input, and where it is valid at its own size."""
         # In place from here on: on a CPU, fresh memory costs more than the arithmetic.
-        return (image - self.sky).nan_to_num_(0.0, 0.0, 0.0).mul_(valid)
-
-    def _scaled(self, flux: torch.Tensor) -> torch.Tensor:
+        flux = (image - self.sky).nan_to_num_(0.0, 0.0, 0.0).mul_(valid)
+        if self.config.crop_size != self.config.input_size:
+            flux, valid = _resize(flux, valid, self.config.input_size)
         scaled = _asinh_(flux.div_(self.softening)).div_(self.spread)
-        return scaled.clamp_(-MAX_INPUT, MAX_INPUT)
+        return scaled.clamp_(-MAX_INPUT, MAX_INPUT), valid
 
     def _weight(self, tensors: dict[str, torch.Tensor], valid: torch.Tensor) -> torch.Tensor:
         """Return 1 / (1 + variance / softening²): near 1 at survey depth, small where noisy."""
@@ -234,13 +231,6 @@ def _check(tensors: dict[str, torch.Tensor], config: PreprocessConfig) -> None:
     for name, expected in wanted.items():
         if name in tensors and tuple(tensors[name].shape) != expected:
             raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {expected}")
-
-
-def _central(array: torch.Tensor, size: int) -> torch.Tensor:
-    """Cut the central square; the object at (n // 2, n // 2) lands at (size // 2, size // 2)."""
-    y = array.shape[-2] // 2 - size // 2
-    x = array.shape[-1] // 2 - size // 2
-    return array[..., y : y + size, x : x + size]
 
 
 def _has_bits(maskbits: torch.Tensor, bits: tuple[int, ...]) -> torch.Tensor:

@@ -49,6 +49,13 @@ def rows_of(batch: Batch, start: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.asarray(rows, dtype=np.int64)
 
 
+def central(array: torch.Tensor, size: int) -> torch.Tensor:
+    """Cut the central square; the object at (n // 2, n // 2) lands at (size // 2, size // 2)."""
+    y = array.shape[-2] // 2 - size // 2
+    x = array.shape[-1] // 2 - size // 2
+    return array[..., y : y + size, x : x + size]
+
+
 def _tensor(value: Any) -> torch.Tensor | None:
     if isinstance(value, torch.Tensor):
         return value.float() if value.is_floating_point() else value

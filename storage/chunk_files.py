@@ -36,6 +36,10 @@ _HEADER_BYTES = 39
 _SPECIFICATION, _MANIFEST, _ZSTD = 1, 2, 1  # the last three bytes of a header that is known
 _RFC_4648, _CROCKFORD = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _DIGITS = str.maketrans(_RFC_4648, _CROCKFORD)
+# A shuffle goes through all manifests of a survey, over and over: of 76 million cutouts they are
+# 290 for each of three arrays, together 140 MB in this form.
+_MANIFESTS_KEPT = 1024
+_REFERENCE = np.dtype([("shard", "u4"), ("name", "S20"), ("offset", "u8"), ("length", "u8")])
 # Places in the table of fields of each FlatBuffers table, 4 + 2 x the number of the field.
 _ARRAYS, _NODE_ID, _REFERENCES = 6, 4, 6
 _INDEX, _OFFSET, _LENGTH, _CHUNK_ID = 4, 8, 10, 12
@@ -112,8 +116,16 @@ def find_chunk(session: icechunk.Session, array_path: str, shard: int) -> ChunkF
         return None
     for manifest, node, start, stop in _manifests(folder, session.snapshot_id).get(array_path, ()):
         if start <= shard < stop:
-            return _references(folder, manifest, node).get(shard)
+            return _find(_references(folder, manifest, node), shard, folder / "chunks")
     return None
+
+
+def _find(references: npt.NDArray[Any], shard: int, chunks: Path) -> ChunkFile | None:
+    place = int(np.searchsorted(references["shard"], shard))
+    if place == len(references) or references["shard"][place] != shard:
+        return None
+    _, name, offset, length = references[place].item()
+    return ChunkFile(chunks / name.decode(), offset, length)
 
 
 @lru_cache(maxsize=4)
@@ -136,15 +148,16 @@ def _manifests(folder: Path, snapshot_id: str) -> dict[str, list[tuple[str, str,
         return {}
 
 
-@lru_cache(maxsize=64)
-def _references(folder: Path, manifest: str, node: str) -> dict[int, ChunkFile]:
-    """Return the files of an array's shards that a manifest lists; small ones are not in files."""
+@lru_cache(maxsize=_MANIFESTS_KEPT)
+def _references(folder: Path, manifest: str, node: str) -> npt.NDArray[Any]:
+    """Return the chunks of an array that a manifest lists, by shard; small ones are in no file."""
     try:
         content = (folder / "manifests" / manifest).read_bytes()
-        return dict(_files_of(folder / "chunks", _unpacked(content), node))
+        found = np.fromiter(_listed(_unpacked(content), node), _REFERENCE)
     except (OSError, RuntimeError, ValueError, TypeError, IndexError) as error:
         logger.warning("manifest %s is read by Icechunk: %s", manifest, error)
-        return {}
+        found = np.empty(0, _REFERENCE)
+    return np.sort(found, order="shard")
 
 
 def _unpacked(content: bytes) -> bytes:
@@ -155,21 +168,22 @@ def _unpacked(content: bytes) -> bytes:
     return bytes(Zstd().decode(body)) if header[-1] == _ZSTD else body
 
 
-def _files_of(chunks: Path, buffer: bytes, node: str) -> Iterator[tuple[int, ChunkFile]]:
+def _listed(buffer: bytes, node: str) -> Iterator[tuple[int, str, int, int]]:
+    """Yield what `_REFERENCE` has of every chunk of an array that is in a file."""
     root = Table(buffer, encode.Get(UOffsetTFlags.packer_type, buffer, 0))
     for array in _tables(root, _ARRAYS):
         if _identifier(array, _NODE_ID, 8) != node:
             continue
         for reference in _tables(array, _REFERENCES):
-            index = reference.Vector(reference.Offset(_INDEX))
             if reference.Offset(_CHUNK_ID) == 0:
                 continue
-            place = ChunkFile(
-                chunks / _identifier(reference, _CHUNK_ID, 12),
+            index = reference.Vector(reference.Offset(_INDEX))
+            yield (
+                int(reference.Get(Uint32Flags, index)),
+                _identifier(reference, _CHUNK_ID, 12),
                 int(reference.GetSlot(_OFFSET, 0, Uint64Flags)),
                 int(reference.GetSlot(_LENGTH, 0, Uint64Flags)),
             )
-            yield int(reference.Get(Uint32Flags, index)), place
 
 
 def _tables(table: Any, field: int) -> Iterator[Any]:

@@ -6,25 +6,22 @@ are (quantised float32, 32-bit Rice code) straight into the array that they are 
 leaves everything else to astropy: see `decode_into`.
 """
 
-import logging
 import math
 import re
 import zlib
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-logger = logging.getLogger(__name__)
+from storage.compiled_loops import compiled_loops
 
 #: Smaller images are left to astropy: to load the compiled loops takes longer than they save.
 MIN_PIXELS = 2**21
+_WITHOUT_LOOPS = "coadds are decoded by astropy, at half the speed"
 
 _DITHERS = {"NO_DITHER": 0, "SUBTRACTIVE_DITHER_1": 1, "SUBTRACTIVE_DITHER_2": 2}
 _FORM = re.compile(r"1?(?:([PQ])B(?:\(\d+\))?|(D))\s*$")
@@ -64,7 +61,7 @@ def decode_into(path: Path, hdu: Any, out: NDArray[Any]) -> bool:
         handle.seek(hdu.fileinfo()["hdrLoc"])
         header = fits.Header.fromfile(handle)
         dtype = _row_type(header) if _is_known(header) else None
-        kernel = _kernel() if dtype is not None else None
+        kernel = None if dtype is None else compiled_loops("storage.rice_kernel", _WITHOUT_LOOPS)
         if dtype is None or kernel is None:
             return False
         table = _read_table(handle, header, dtype, kernel.LOOK_AHEAD)
@@ -172,13 +169,3 @@ def _decode_lossless(
         except zlib.error as error:
             raise ValueError(f"tile {number}: {error}") from error
         target[...] = np.frombuffer(pixels, ">f4").reshape(target.shape)
-
-
-@lru_cache(maxsize=1)
-def _kernel() -> ModuleType | None:
-    """Return the compiled loops, None where they cannot be had."""
-    try:
-        return import_module("storage.rice_kernel")
-    except (ImportError, RuntimeError) as error:  # no numba; no folder where it may keep its code
-        logger.warning("coadds are decoded by astropy, at half the speed: %s", error)
-        return None

@@ -8,9 +8,6 @@ everything else, damaged chunks too, is left to numcodecs.
 
 import logging
 import math
-from functools import lru_cache
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,14 +15,14 @@ import numpy.typing as npt
 from numcodecs.blosc import Blosc
 
 from storage.buffers import Scratch
+from storage.compiled_loops import compiled_loops
 from storage.errors import SchemaMismatch
 from storage.schema import CHUNK_ROWS
 from storage.shard_layout import Bytes
 
-logger = logging.getLogger(__name__)
-
 #: From this many rows on, a reader loads the compiled loops, which takes half a second.
 KERNEL_ROWS = 1024
+_WITHOUT_LOOPS = "rows are decoded by numcodecs, and copied"
 
 Rows = npt.NDArray[np.int64]
 
@@ -60,7 +57,9 @@ class RowDecoder:
         #: Shape of a row as it is wanted.
         self.shape = numbers.shape
         self._runs = _runs(numbers.reshape(-1))
-        self._kernel = compiled_loops() if n_rows >= KERNEL_ROWS else None
+        self._kernel = None
+        if n_rows >= KERNEL_ROWS:
+            self._kernel = compiled_loops("storage.blosc_kernel", _WITHOUT_LOOPS, logging.INFO)
         self._scratch = Scratch()
 
     def decode(self, packed: Bytes, target: npt.NDArray[Any], places: Rows, rows: Rows) -> None:
@@ -106,16 +105,6 @@ class RowDecoder:
             and block % _ITEM_BYTES == 0
             and length >= _HEADER_BYTES + 4 * -(-n_bytes // block)
         )
-
-
-@lru_cache(maxsize=1)
-def compiled_loops() -> ModuleType | None:
-    """Return the compiled loops, None where they cannot be had."""
-    try:
-        return import_module("storage.blosc_kernel")
-    except (ImportError, RuntimeError) as error:  # no numba; no folder where it may keep its code
-        logger.info("rows are decoded by numcodecs, and copied: %s", error)
-        return None
 
 
 def _window(shape: tuple[int, ...], crop: int | None) -> tuple[Any, ...]:

@@ -45,7 +45,7 @@ from lvm.downstream.base import (
 from lvm.encoder import FeatureSpec
 from lvm.figures import Figure
 from lvm.image_quality import BEST_PSNR, Answer, quality, quality_figures, sigma_factor
-from lvm.tensors import Batch, Tensors, to_tensors
+from lvm.tensors import Batch, Tensors, central, to_tensors
 from lvm.unet import PixelHead
 
 # From the inverse of the blur to a mean over an arcsecond and more; factors of ten, as the best one
@@ -229,7 +229,7 @@ class Restoration(DownstreamTask):
         with torch.no_grad():
             kernel = moffat(fwhm / PIXEL_SCALE, self.degradation.beta)
             found = linear_restorations(measured, valid, kernel, strengths)
-            found = _central(found, output.shape[-1])
+            found = central(found, output.shape[-1])
             unit = torch.hypot(_noise(batch, output), UNIT_FRACTION * found[:, -1])
         if self.options.strengths:
             # 0 is a candidate too: empty sky.
@@ -237,7 +237,7 @@ class Restoration(DownstreamTask):
             weights = F.softmax(output[:, :, :-2], dim=2)
             base = (weights * candidates.transpose(1, 2)).sum(dim=2)
         else:
-            base = _central(filled(measured, valid), output.shape[-1])
+            base = central(filled(measured, valid), output.shape[-1])
         return base, unit, output[:, :, -2], output[:, :, -1].clamp(-MAX_LOG_SIGMA, MAX_LOG_SIGMA)
 
     def _answered(self, output: torch.Tensor, batch: Tensors) -> Answer:
@@ -248,7 +248,7 @@ class Restoration(DownstreamTask):
             part: Tensors = {name: batch[name][first : first + CHUNK] for name in names}
             chosen, size = output[first : first + CHUNK], output.shape[-1]
             image, sigma = self.restored(chosen, part)
-            measured = _central(filled(part["measured"], part["measured_invvar"] > 0), size)
+            measured = central(filled(part["measured"], part["measured_invvar"] > 0), size)
             flux, variance = _answer(part, chosen)
             noise = _noise(part, chosen)[..., 0, 0]
             parts.append(Answer(image, sigma, measured, flux, variance, noise))
@@ -282,21 +282,15 @@ def restore(model: DownstreamModel, batch: Batch) -> Restored:
         return model.task.restored(model(tensors), known)
 
 
-def _central(array: torch.Tensor, size: int) -> torch.Tensor:
-    """Cut the square that the encoder sees, as `preprocess` does."""
-    y, x = (side // 2 - size // 2 for side in array.shape[-2:])
-    return array[..., y : y + size, x : x + size]
-
-
 def _answer(batch: Tensors, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return true flux (NaN: not known) and its variance, (object, band, y, x)."""
-    target = _central(batch["target"], output.shape[-1])
+    target = central(batch["target"], output.shape[-1])
     return target[:, 0], target[:, 1]
 
 
 def _noise(batch: Tensors, output: torch.Tensor) -> torch.Tensor:
     """Return the typical noise (object, band, 1, 1) of what was measured [nanomaggies]."""
-    invvar = _central(batch["measured_invvar"], output.shape[-1])
+    invvar = central(batch["measured_invvar"], output.shape[-1])
     total = (invvar > 0).sum(dim=(2, 3), keepdim=True).clamp(min=1)
     return (invvar.sum(dim=(2, 3), keepdim=True) / total).clamp(min=1e-12).rsqrt()
 
