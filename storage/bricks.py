@@ -47,8 +47,10 @@ class Brick:
 
     def owns(self, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.bool_]:
         """Tell which positions [deg] are in the primary area: lower edges in, upper edges out."""
-        ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
-        in_ra = np.mod(ra - self.ra1, 360.0) < self.ra2 - self.ra1
+        ra, dec = _turned(ra), np.asarray(dec, np.float64)
+        # Compared, never subtracted: a difference that is rounded gives the last number before an
+        # edge to nobody.
+        in_ra = (ra >= self.ra1) & (ra < self.ra2)
         below_top = (dec < self.dec2) | ((self.dec2 == 90.0) & (dec == 90.0))
         owned: NDArray[np.bool_] = in_ra & (dec >= self.dec1) & below_top
         return owned
@@ -65,8 +67,13 @@ def brick_at(ra: float, dec: float) -> Brick:
     if not (np.isfinite(ra) and -90.0 <= dec <= 90.0):
         raise BrickNotFound(f"no brick at ra={ra}, dec={dec}; give degrees, dec in -90..+90")
     columns, _ = _columns()
+    ra = float(_turned(ra))
     row = min(int(np.floor((dec + 90.0) / BRICK_SIZE_DEG + 0.5)), _ROWS - 1)
-    column = min(int(np.mod(ra, 360.0) / 360.0 * columns[row]), int(columns[row]) - 1)
+    if dec < row * BRICK_SIZE_DEG - 90.0 - BRICK_SIZE_DEG / 2:
+        row -= 1  # the sum above was rounded up to the edge
+    number = int(columns[row])
+    column = int(ra / 360.0 * number)  # off by one when a product is rounded over the edge
+    column += int(ra >= _edge(column + 1, number)) - int(ra < _edge(column, number))
     return _brick(row, column)
 
 
@@ -192,10 +199,22 @@ def _columns() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return columns, np.concatenate([[0], np.cumsum(columns)[:-1]])
 
 
+def _edge(column: int, number: int) -> float:
+    """Return the lower edge [deg] of a column of a row with this number of bricks."""
+    return 360.0 * column / number
+
+
+def _turned(ra: ArrayLike) -> NDArray[np.float64]:
+    """Return right ascensions [deg] in 0 <= ra < 360, as bricks have them."""
+    turned = np.mod(np.asarray(ra, np.float64), 360.0)
+    found: NDArray[np.float64] = np.where(turned == 360.0, 0.0, turned)  # of -1e-20
+    return found
+
+
 def _brick(row: int, column: int) -> Brick:
     columns, first = _columns()
     dec = row * BRICK_SIZE_DEG - 90.0
-    ra1, ra2 = (360.0 * edge / int(columns[row]) for edge in (column, column + 1))
+    ra1, ra2 = (_edge(edge, int(columns[row])) for edge in (column, column + 1))
     ra = 0.5 * (ra1 + ra2)
     return Brick(
         brickname=_name(ra, dec),

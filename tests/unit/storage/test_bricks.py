@@ -59,6 +59,29 @@ def test_every_position_is_owned_by_its_brick_and_by_no_neighbour(ra: float, dec
     assert not any(bool(other.owns(ra, dec)) for other in neighbours(brick))
 
 
+@pytest.mark.parametrize("row", [*range(0, 721, 90), 1, 359, 361, 719])
+def test_the_numbers_beside_an_edge_are_owned_by_one_brick(row: int) -> None:
+    middle = row * 0.25 - 90.0
+    edges = [*np.clip([middle - 0.125, middle + 0.125], -90, 90)]
+    decs = [
+        beside for edge in sorted(set(edges)) for beside in beside_of(edge) if abs(beside) <= 90
+    ]
+    for dec in [middle, *decs]:
+        row_brick = brick_at(0.0, dec)
+        width = row_brick.ra2 - row_brick.ra1
+        edges = [brick_at(ra, dec).ra2 for ra in np.linspace(0.5 * width, 359.9, 4)]
+        for ra in [beside for edge in [0.0, 360.0, *edges] for beside in beside_of(edge)]:
+            brick = brick_at(ra, dec)
+            near = [other for other in neighbours(brick) if bool(other.owns(ra, dec))]
+            assert bool(brick.owns(ra, dec)), (ra, dec, brick)
+            assert not near, (ra, dec, brick, near)
+
+
+def beside_of(edge: float) -> list[float]:
+    """Return a number and the nearest below and above that a computer has."""
+    return [float(np.nextafter(edge, -np.inf)), edge, float(np.nextafter(edge, np.inf))]
+
+
 @settings(max_examples=100, deadline=None)
 @given(brickids)
 def test_neighbourhood_is_mutual(brickid: int) -> None:
