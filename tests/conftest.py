@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # The console takes its width when it is first imported: tables are as wide in every process of a
 # parallel run, however long the paths in them are.
@@ -15,6 +16,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ |= dict.fromkeys(
         ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
     )
+# A property fails with the change that broke it, not on a day of chance, and is never timed.
+# `--hypothesis-profile explore` draws other examples at every run.
+settings.register_profile("explore", deadline=None)
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -126,7 +126,7 @@ def test_a_source_that_is_alone_has_no_neighbour():
     assert nearest_neighbour(np.zeros((0, 2))).shape == (0,)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 def test_partners_are_one_to_one_and_measures_fall_as_they_must(seed):
     rng = np.random.default_rng(seed)

@@ -26,7 +26,7 @@ def labelled_batch(seed=0, count=8):
     return to_tensors(galaxies(count, np.random.default_rng(seed)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     name=st.sampled_from(OBJECTIVES),
     bad=st.sampled_from([float("nan"), float("inf"), -1e30, 3.0]),

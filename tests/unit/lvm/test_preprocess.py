@@ -86,7 +86,7 @@ def test_the_preprocessing_does_not_change_its_input():
     assert all(np.array_equal(batch[name], before[name]) for name in batch)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     value=st.sampled_from([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45]),
     where=st.sampled_from(["image", "invvar"]),

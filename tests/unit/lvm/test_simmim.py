@@ -25,7 +25,7 @@ def model_and_batch(seed=0, **changes):
     return SimMIM(TinyEncoder(), dataclasses.replace(CONFIG, **changes)).eval(), batch
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31), decoder=st.sampled_from(["linear", "swin"]))
 def test_what_is_hidden_cannot_change_what_is_painted(seed, decoder):
     model, batch = model_and_batch(decoder=decoder)

@@ -42,7 +42,7 @@ def test_the_sky_has_the_official_number_of_bricks() -> None:
     assert brick_at(0.0, -90.0).brickid == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(brickids)
 def test_id_name_and_position_agree(brickid: int) -> None:
     brick = brick_from_id(brickid)
@@ -51,7 +51,7 @@ def test_id_name_and_position_agree(brickid: int) -> None:
     assert bool(brick.owns(brick.ra, brick.dec))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.floats(0, 360, exclude_max=True), st.floats(-90, 90))
 def test_every_position_is_owned_by_its_brick_and_by_no_neighbour(ra: float, dec: float) -> None:
     brick = brick_at(ra, dec)
@@ -82,7 +82,7 @@ def beside_of(edge: float) -> list[float]:
     return [float(np.nextafter(edge, -np.inf)), edge, float(np.nextafter(edge, np.inf))]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(brickids)
 def test_neighbourhood_is_mutual(brickid: int) -> None:
     brick = brick_from_id(brickid)

@@ -42,7 +42,7 @@ def cut(tiny: TinyBrick, coadds: xr.Dataset, config: CutoutConfig) -> Cutouts:
     return cutout_objects(coadds, read_tractor(path, BRICK, BANDS).table, config)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1000, 661_000), st.floats(-0.1, 0.1), st.floats(-0.1, 0.1))
 def test_pixels_are_astropys_with_origin_zero(brickid: int, east: float, north: float) -> None:
     brick = brick_from_id(brickid)

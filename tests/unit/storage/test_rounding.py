@@ -48,7 +48,7 @@ def test_a_coarser_step_would_move_fluxes_too_far():
     assert _largest_shift(image, coarse, invvar) > 1e-4
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     value=st.floats(-(2.0**127), 2.0**127, width=32),
     noise=st.one_of(st.just(0.0), st.floats(2.0**-20, 2.0**20, width=32)),

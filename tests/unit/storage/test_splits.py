@@ -90,7 +90,7 @@ def test_salt_and_digest(sky):
 
 
 @given(seed=st.integers(0, 2**32 - 1), apart=st.floats(0.0, 1.0), polar=st.booleans())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_no_twin_is_in_another_split(seed, apart, polar):
     rng = np.random.default_rng(seed)
     ra, dec = rng.uniform(0, 360, 1500), np.degrees(np.arcsin(rng.uniform(-1, 1, 1500)))
