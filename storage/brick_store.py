@@ -98,6 +98,7 @@ def read_objects(
     survey_key: str,
     *,
     bricknames: Sequence[str] | None = None,
+    columns: Sequence[str] = OBJECT_COLUMNS,
     catalogue: bool = True,
 ) -> pd.DataFrame:
     """Return one row an object, in order of their rows in the store.
@@ -106,13 +107,15 @@ def read_objects(
     ----------
     bricknames : sequence of str, optional
         Only these bricks; all that are written by default.
+    columns : sequence of str
+        Which of the `OBJECT_COLUMNS`.
     catalogue : bool
         Add the catalogue columns, which are most of the bytes.
 
     Returns
     -------
     DataFrame
-        ``row``, ``brickname``, the `OBJECT_COLUMNS` and, if asked for, the catalogue columns.
+        ``row``, ``brickname``, ``columns`` and, if asked for, the catalogue columns.
     """
     if bricknames is None:
         table = ledger(session, survey_key, _PLACES)
@@ -121,18 +124,18 @@ def read_objects(
     table = table[table["state"] == int(BrickState.WRITTEN)].sort_values("row_start")
     rows = valid_rows(table)
     group = arrays.open_group(session, survey_key)
-    columns: dict[str, Any] = {
+    values: dict[str, Any] = {
         "row": rows,
         "brickname": np.repeat(np.array(table.index, dtype=object), table["n_objects"]),
     }
-    for name in OBJECT_COLUMNS:
-        columns[name] = arrays.take_rows(arrays.get_array(group, name), rows)
-    objects = pd.DataFrame(columns)
+    for name in columns:
+        values[name] = arrays.take_rows(arrays.get_array(group, name), rows)
+    objects = pd.DataFrame(values)
     if not catalogue:
         return objects
-    values = arrays.take_rows(arrays.get_array(group, "catalogue"), rows)
+    measured = arrays.take_rows(arrays.get_array(group, "catalogue"), rows)
     names = read_layout(session, survey_key).columns
-    return pd.concat([objects, pd.DataFrame(values, columns=list(names))], axis=1)
+    return pd.concat([objects, pd.DataFrame(measured, columns=list(names))], axis=1)
 
 
 def _check_range(rows: RowRange, n_objects: int, length: int) -> None:

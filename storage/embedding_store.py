@@ -18,6 +18,7 @@ from storage import arrays, ledger_table
 from storage.brick_rows import RowRange
 from storage.errors import SchemaMismatch
 from storage.schema import (
+    ID_COLUMNS,
     SHARD_ROWS,
     BrickState,
     embedding_ledger_specs,
@@ -172,7 +173,7 @@ def write_embeddings(
     group = arrays.open_group(session, path, "r+")
     target = arrays.get_array(group, "embedding")
     _check_embedding(embedding, len(ids), rows, target.shape)
-    values = {"embedding": embedding} | {name: ids[name].to_numpy() for name in _ID_NAMES}
+    values = {"embedding": embedding} | {name: ids[name].to_numpy() for name in ID_COLUMNS}
     for spec in embedding_specs():
         array = arrays.get_array(group, spec.name)
         block = np.full((rows.rows, *array.shape[1:]), spec.fill, dtype=spec.dtype)
@@ -231,7 +232,7 @@ def read_embeddings(
     back = np.argsort(order, kind="stable")
     length = arrays.get_array(group, "objid").shape[0]
     inside = ascending[ascending < length]
-    ids = {name: arrays.take_rows(arrays.get_array(group, name), inside) for name in _ID_NAMES}
+    ids = {name: arrays.take_rows(arrays.get_array(group, name), inside) for name in ID_COLUMNS}
     missing = len(ascending) - len(inside) + int((ids["objid"] < 0).sum())
     if missing:
         raise SchemaMismatch(
@@ -243,14 +244,11 @@ def read_embeddings(
     return embedding[back], found
 
 
-_ID_NAMES = ("release", "brickid", "objid")
-
-
 def _check_ids(found: pd.DataFrame, expected: pd.DataFrame | None, path: str) -> None:
     if expected is None:
         return
     same = np.ones(len(found), dtype=bool)
-    for name in _ID_NAMES:
+    for name in ID_COLUMNS:
         same &= found[name].to_numpy() == expected[name].to_numpy()
     if not same.all():
         raise SchemaMismatch(

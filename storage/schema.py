@@ -25,6 +25,8 @@ PADDING_OBJID = -1  # rows that fill a brick's last shard, and withdrawn rows
 
 #: Object identity and position, in the order of the object table.
 OBJECT_COLUMNS = ("release", "brickid", "objid", "ra", "dec", "type")
+#: Those of them that say which object a row is.
+ID_COLUMNS = OBJECT_COLUMNS[:3]
 
 #: Names of the ``type`` codes: the code is the position in this tuple (storage.tractor.ObjectType).
 OBJECT_TYPE_NAMES = ("PSF", "REX", "EXP", "DEV", "SER", "DUP", "COMP", "DETECTED", "IMAGE")

@@ -24,7 +24,7 @@ from lvm.forward import Forward, ForwardConfig
 from storage import embedding_store
 from storage.batches import iterate_centres
 from storage.brick_store import RowRange, read_objects
-from storage.schema import SHARD_ROWS
+from storage.schema import ID_COLUMNS, SHARD_ROWS
 from tasks.references import EncoderRef, SnapshotRef
 from tasks.snapshots import open_snapshot
 
@@ -70,7 +70,9 @@ def embed_bricks(
     """
     forward = forward_of(request.encoder, request.forward)
     source, survey = _session_of(request.snapshot), request.snapshot.survey
-    objects = read_objects(source, survey, bricknames=list(bricks), catalogue=False)
+    objects = read_objects(
+        source, survey, bricknames=list(bricks), columns=ID_COLUMNS, catalogue=False
+    )
     rows = objects["row"].to_numpy()
     # Whole shards: a part of one costs nearly as much to read. `forward` divides what is too much.
     size = max(SHARD_ROWS, forward.batch_size)

@@ -30,10 +30,11 @@ from tasks.settings import Settings
 
 SIZE = 152
 BRICK_OBJECTS = 256  # as many as a brick of DR10 has to z < 20: 76 million in 0.3 million bricks
-# Some tens of seconds a run, and several calls for each of two workers; the flow commits 256 bricks
-# at a time.
-BRICKS = {"nano": 16, "tiny": 2}
-RUNS = {"nano": 5, "tiny": 3}
+# Most of a minute a run, and two calls for each of two workers; the flow commits 256 bricks at a
+# time, in calls of 16.
+BRICKS = {"nano": 32, "tiny": 4}
+WARM_BRICKS = 2
+RUNS = 3
 GALAXIES = 76e6  # of DR10 to z < 20, with cutouts
 PRECISION = choose_precision("auto", torch.device("cpu"))
 FORWARD = ForwardConfig(device="cpu")
@@ -103,7 +104,7 @@ def embed_rate(
     return count / wall, sum(after[worker] - before[worker] for worker in after) / count
 
 
-def measure(run: EmbedRun, names: tuple[str, ...], home: Path, runs: int) -> dict[int, Rates]:
+def measure(run: EmbedRun, names: tuple[str, ...], home: Path) -> dict[int, Rates]:
     found = {}
     for workers in CORES:
         rates = found[workers] = Rates()
@@ -111,8 +112,8 @@ def measure(run: EmbedRun, names: tuple[str, ...], home: Path, runs: int) -> dic
             open_cluster(Settings(home=home, workers=workers)) as address,
             Client(address, set_as_default=False) as client,
         ):
-            embed_rate(client, address, run, names)  # warm up: imports, encoder, memory
-            for _ in range(runs):
+            embed_rate(client, address, run, names[:WARM_BRICKS])  # imports, encoder, memory
+            for _ in range(RUNS):
                 bare, bare_busy = bare_rate(client, run.encoder, len(names) * BRICK_OBJECTS)
                 whole, whole_busy = embed_rate(client, address, run, names)
                 rates.end_to_end.append(whole)
@@ -134,7 +135,7 @@ def test_embed_over_forward(survey, encoder, tmp_path, cores):
     name, reference = encoder
     run = EmbedRun(survey, reference, str(tmp_path / "log.jsonl"), FORWARD)
     names = plan_embedding.fn(survey, reference)[: BRICKS[name]]
-    found = measure(run, names, tmp_path, RUNS[name])
+    found = measure(run, names, tmp_path)
     suffix = "" if name == "nano" else f"_{name}"
     bound = (
         f"bare forward passes of {name} in the same {CORES[-1]} workers, batches of "
