@@ -16,7 +16,7 @@ from distributed.client import FutureCancelledError
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
 
-from tasks.clusters import WORKER_ENVIRONMENT, start_cluster
+from tasks.clusters import HOUSEKEEPING, WORKER_ENVIRONMENT, start_cluster
 from tasks.errors import TaskError
 from tasks.logs import current_run, in_run
 from tasks.settings import Settings
@@ -36,12 +36,7 @@ DASK_CONFIG = {
     # A killed worker is started again by its nanny. On a busy machine that takes longer than the
     # 15 s after which a cluster gives the nanny up, and nobody would do what is left.
     "distributed.deploy.lost-worker-timeout": "120s",
-    # Housekeeping, by Dask's defaults, keeps every scheduler, nanny and worker awake 50 to 100
-    # times a second: 7 % of two cores while one scheduler and two workers do nothing. So: 1.5 %.
-    "distributed.admin.tick.interval": "1s",
-    "distributed.admin.system-monitor.interval": "2s",
-    "distributed.worker.memory.monitor-interval": "500ms",
-    "distributed.worker.profile.interval": "500ms",  # the dashboard's profile
+    **HOUSEKEEPING,
 } | {f"distributed.nanny.pre-spawn-environ.{name}": v for name, v in WORKER_ENVIRONMENT.items()}
 
 

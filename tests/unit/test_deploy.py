@@ -18,7 +18,7 @@ import yaml
 from command_lines import check_brickyard
 
 from flows.deployments import POOLS
-from tasks.clusters import WORKER_ENVIRONMENT
+from tasks.clusters import HOUSEKEEPING_ENVIRONMENT, WORKER_ENVIRONMENT
 from tasks.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -167,6 +167,8 @@ def test_the_compose_file_hangs_together():
     assert set(gpu["services"]) <= set(services)
     kept = services["dask-worker"]["environment"]
     assert kept == services["desk"]["environment"] | WORKER_ENVIRONMENT
+    scheduler = services["dask-scheduler"]["environment"]
+    assert scheduler == services["desk"]["environment"] | HOUSEKEEPING_ENVIRONMENT
 
 
 @pytest.mark.parametrize(

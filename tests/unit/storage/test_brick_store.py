@@ -4,6 +4,7 @@ import asyncio
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -68,6 +69,8 @@ def test_some_bricks_without_the_catalogue(repository, ingest, make_block):
     assert list(objects.columns) == ["row", "brickname", *OBJECT_COLUMNS]
     assert objects["row"].tolist() == [64, 65, 66, 67]
     assert len(read_objects(session, SURVEY, bricknames=[])) == 0
+    some = read_objects(session, SURVEY, bricknames=["b"], columns=("objid",), catalogue=False)
+    pd.testing.assert_frame_equal(some, objects[["row", "brickname", "objid"]])
 
 
 def test_xarray_opens_it_with_names_units_and_coordinates(tmp_path, repository, ingest, make_block):

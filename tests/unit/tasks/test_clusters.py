@@ -7,11 +7,14 @@ import importlib.util
 import sys
 from types import ModuleType, SimpleNamespace
 
+import dask
 import pytest
 from pydantic import ValidationError
 
 from tasks.cluster_options import KubernetesOptions, SlurmOptions
 from tasks.clusters import (
+    HOUSEKEEPING,
+    HOUSEKEEPING_ENVIRONMENT,
     WORKER_ENVIRONMENT,
     BadClusterOptions,
     MissingClusterLibrary,
@@ -113,6 +116,13 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, module)
 
 
+def test_dask_reads_the_environment_as_the_same_settings():
+    read = dask.config.collect(paths=[], env=HOUSEKEEPING_ENVIRONMENT)
+    for key, value in HOUSEKEEPING.items():
+        assert dask.config.get(key, config=read) == value
+        assert dask.config.get(key) != value  # Dask's own default; a setting that it knows
+
+
 def test_slurm_gets_as_many_jobs_as_workers(libraries):
     cluster = start_cluster(Settings(cluster="slurm", workers=7, slurm=GPU_JOBS))
     assert cluster.jobs == 7
@@ -180,6 +190,7 @@ def test_the_service_finds_the_scheduler_and_its_ports():
     assert offered == asked == {"tcp-comm": 8786, "http-dashboard": 8787}
     selector = scheduler["service"]["selector"]
     assert selector["dask.org/cluster-name"] == manifest["metadata"]["name"]
+    assert {item["name"]: item["value"] for item in container["env"]} == HOUSEKEEPING_ENVIRONMENT
     assert "resources" not in container  # a GPU of the scheduler would be one worker less
 
 
