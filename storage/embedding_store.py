@@ -16,6 +16,7 @@ import pandas as pd
 
 from storage import arrays, ledger_table
 from storage.brick_rows import RowRange
+from storage.chunk_writer import ChunkWriter
 from storage.errors import SchemaMismatch
 from storage.schema import (
     ID_COLUMNS,
@@ -143,42 +144,49 @@ def brick_version(survey_ledger: pd.DataFrame) -> pd.Series:
     return content.astype(str) + ":" + config.astype(str)
 
 
-def write_embeddings(
-    session: icechunk.Session,
-    path: str,
-    rows: RowRange,
-    embedding: npt.NDArray[np.floating[Any]],
-    ids: pd.DataFrame,
-) -> None:
-    """Write the embeddings of one brick into its rows; the rest of the range is padding.
+class EmbeddingWriter:
+    """Write the embeddings of bricks, one brick after the other.
 
     Parameters
     ----------
     session : Session or ForkSession
-        A fork when called in a worker.
+        A fork when used in a worker.
     path : str
         From `embedding_group`.
-    rows : RowRange
-        The brick's range in the survey.
-    embedding : ndarray, shape (object, feature), float
-        Finite values; stored as float16.
-    ids : DataFrame
-        ``release``, ``brickid`` and ``objid`` of the same objects.
-
-    Raises
-    ------
-    SchemaMismatch
-        When shapes do not agree, or a value is not finite or overflows float16.
     """
-    group = arrays.open_group(session, path, "r+")
-    target = arrays.get_array(group, "embedding")
-    _check_embedding(embedding, len(ids), rows, target.shape)
-    values = {"embedding": embedding} | {name: ids[name].to_numpy() for name in ID_COLUMNS}
-    for spec in embedding_specs():
-        array = arrays.get_array(group, spec.name)
-        block = np.full((rows.rows, *array.shape[1:]), spec.fill, dtype=spec.dtype)
-        block[: len(ids)] = values[spec.name]
-        array[rows.start : rows.stop] = block
+
+    def __init__(self, session: icechunk.Session, path: str) -> None:
+        group = arrays.open_group(session, path, "r+")
+        self._arrays = {spec.name: arrays.get_array(group, spec.name) for spec in embedding_specs()}
+        self._writer = ChunkWriter(session, self._arrays)
+
+    def write(
+        self, rows: RowRange, embedding: npt.NDArray[np.floating[Any]], ids: pd.DataFrame
+    ) -> None:
+        """Write the embeddings of one brick into its rows; the rest of the range is padding.
+
+        Parameters
+        ----------
+        rows : RowRange
+            The brick's range in the survey.
+        embedding : ndarray, shape (object, feature), float
+            Finite values; stored as float16.
+        ids : DataFrame
+            ``release``, ``brickid`` and ``objid`` of the same objects.
+
+        Raises
+        ------
+        SchemaMismatch
+            When shapes do not agree, or a value is not finite or overflows float16.
+        """
+        _check_embedding(embedding, len(ids), rows, self._arrays["embedding"].shape)
+        values = {"embedding": embedding} | {name: ids[name].to_numpy() for name in ID_COLUMNS}
+        blocks = {}
+        for spec in embedding_specs():
+            shape = (rows.rows, *self._arrays[spec.name].shape[1:])
+            blocks[spec.name] = np.full(shape, spec.fill, dtype=spec.dtype)
+            blocks[spec.name][: len(ids)] = values[spec.name]
+        self._writer.write(rows.start, blocks)
 
 
 def record_embedded(session: icechunk.Session, path: str, bricks: Sequence[EmbeddedBrick]) -> None:

@@ -27,9 +27,15 @@ Bytes = npt.NDArray[np.uint8]
 Span = tuple[int, int]
 
 
-def shard_key(array: zarr.Array[Any], shard: int) -> str:
-    """Return the key of a shard in the store."""
-    return "/".join([array.path, "c", str(shard), *["0"] * (array.ndim - 1)])
+def chunk_key(array: zarr.Array[Any], number: int) -> str:
+    """Return the key in the store of a shard, or of a chunk where an array has no shards."""
+    return "/".join([array.path, "c", str(number), *["0"] * (array.ndim - 1)])
+
+
+def blosc_of(codec: BloscCodec) -> Blosc:
+    """Return the codec that Zarr means by its own."""
+    shuffle = _SHUFFLES[codec.shuffle.value]
+    return Blosc(codec.cname.value, codec.clevel, shuffle, codec.blocksize)
 
 
 def codec_of(array: zarr.Array[Any]) -> Blosc:
@@ -45,8 +51,7 @@ def codec_of(array: zarr.Array[Any]) -> Blosc:
     if isinstance(sharding, ShardingCodec) and _is_ours(array, sharding):
         blosc = sharding.codecs[-1]
         if len(sharding.codecs) == 2 and isinstance(blosc, BloscCodec):
-            shuffle = _SHUFFLES[blosc.shuffle.value]
-            return Blosc(blosc.cname.value, blosc.clevel, shuffle, blosc.blocksize)
+            return blosc_of(blosc)
     raise SchemaMismatch(
         f"array {array.path!r} has codecs {codecs}: this reader wants shards of {SHARD_ROWS} rows "
         f"in chunks of {CHUNK_ROWS}, as storage.arrays writes them"

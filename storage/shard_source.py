@@ -14,7 +14,7 @@ from zarr.buffer import default_buffer_prototype
 
 from storage.buffers import Scratch
 from storage.chunk_files import OpenChunk, find_chunk
-from storage.shard_layout import INDEX_BYTES, Bytes, Span, shard_key, spans
+from storage.shard_layout import INDEX_BYTES, Bytes, Span, chunk_key, spans
 
 # From this many wanted chunks on, one request for the whole shard beats one a chunk.
 _WHOLE_SHARD_CHUNKS = 3
@@ -77,7 +77,7 @@ class ShardSource:
     ) -> list[Span | None]:
         tail = self._scratch.bytes("index", INDEX_BYTES)
         file.read_into(tail, file.place.length - INDEX_BYTES)
-        return spans(tail, wanted, shard_key(self._arrays[name], shard))
+        return spans(tail, wanted, chunk_key(self._arrays[name], shard))
 
     def _read(self, name: str, file: OpenChunk, span: Span | None) -> Bytes | None:
         if span is None:
@@ -102,7 +102,7 @@ class ShardSource:
     async def _request_array(
         self, name: str, shard: int, wanted: Sequence[int]
     ) -> list[Bytes | None]:
-        key = shard_key(self._arrays[name], shard)
+        key = chunk_key(self._arrays[name], shard)
         whole = len(wanted) >= _WHOLE_SHARD_CHUNKS
         data = await self._get(key, None if whole else SuffixByteRequest(INDEX_BYTES))
         if data is None:

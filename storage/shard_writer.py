@@ -4,9 +4,7 @@ The other half of `storage.shard_reader`: measured on one core, the same bytes t
 time that slicing them into the Zarr arrays takes.
 """
 
-import asyncio
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import icechunk
@@ -14,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from numcodecs.blosc import Blosc
-from zarr.buffer import default_buffer_prototype
 
+from storage.packed_writes import write_packed
 from storage.schema import CHUNK_ROWS, SHARD_ROWS
-from storage.shard_layout import codec_of, pack_shard, shard_key
+from storage.shard_layout import chunk_key, codec_of, pack_shard
 
 
 class ShardWriter:
@@ -34,7 +32,7 @@ class ShardWriter:
     def __init__(
         self, session: icechunk.Session, pixel_arrays: Mapping[str, zarr.Array[Any]]
     ) -> None:
-        self._store = session.store
+        self._session = session
         self._arrays = dict(pixel_arrays)
         self._codecs = {name: codec_of(array) for name, array in self._arrays.items()}
 
@@ -49,7 +47,7 @@ class ShardWriter:
         """
         shard = start // SHARD_ROWS
         packed = {
-            shard_key(array, shard): pack_shard(
+            chunk_key(array, shard): pack_shard(
                 [
                     _encode(values[name][row : row + CHUNK_ROWS], self._codecs[name])
                     for row in range(0, len(values[name]), CHUNK_ROWS)
@@ -57,13 +55,7 @@ class ShardWriter:
             )
             for name, array in self._arrays.items()
         }
-        # A thread of its own, as the caller may run in a thread that has an event loop already.
-        with ThreadPoolExecutor(1, thread_name_prefix="write-shard") as executor:
-            executor.submit(asyncio.run, self._set(packed)).result()
-
-    async def _set(self, packed: Mapping[str, bytes]) -> None:
-        new = default_buffer_prototype().buffer.from_bytes
-        await asyncio.gather(*(self._store.set(key, new(data)) for key, data in packed.items()))
+        write_packed(self._session, packed)
 
 
 def _encode(cutouts: npt.NDArray[Any], codec: Blosc) -> bytes | None:

@@ -21,9 +21,9 @@ import pandas as pd
 from lvm.checkpoint import load_encoder
 from lvm.encoder import Encoder
 from lvm.forward import Forward, ForwardConfig
-from storage import embedding_store
 from storage.batches import iterate_centres
 from storage.brick_store import RowRange, read_objects
+from storage.embedding_store import EmbeddingWriter
 from storage.schema import ID_COLUMNS, SHARD_ROWS
 from tasks.references import EncoderRef, SnapshotRef
 from tasks.snapshots import open_snapshot
@@ -78,12 +78,11 @@ def embed_bricks(
     size = max(SHARD_ROWS, forward.batch_size)
     batches = iterate_centres(source, survey, rows, size, forward.crop_size)
     stream = forward.embed({**batch.pixels, "rows": batch.rows} for batch in batches)
+    store = EmbeddingWriter(session, request.group)
     writes: list[Future[None]] = []
     with ThreadPoolExecutor(1, thread_name_prefix="write-embeddings") as writer:
         for name, ids, vectors in by_brick(objects, stream):
-            place = bricks[name]
-            write = embedding_store.write_embeddings
-            writes.append(writer.submit(write, session, request.group, place, vectors, ids))
+            writes.append(writer.submit(store.write, bricks[name], vectors, ids))
     for done in writes:
         done.result()
     if len(writes) != len(bricks):

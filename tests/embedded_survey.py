@@ -14,12 +14,12 @@ from storage.bricks import Brick
 from storage.embedding_store import (
     EmbeddedBrick,
     EmbeddingLayout,
+    EmbeddingWriter,
     brick_version,
     create_embeddings,
     embedding_group,
     record_embedded,
     reserve_rows,
-    write_embeddings,
 )
 from storage.repository import fork, merge, open_repository, read_session, transaction
 from tasks.references import EncoderRef
@@ -60,7 +60,7 @@ def embed_bricks(
             rows = RowRange(int(table.at[name, "row_start"]), int(table.at[name, "rows"]))
             ids = objects_of(bricks[name], len(values))[["objid"]]
             ids = ids.assign(release=10000, brickid=bricks[name].brickid)
-            write_embeddings(child, path, rows, values, ids)
+            EmbeddingWriter(child, path).write(rows, values, ids)
             version = str(brick_version(table)[name])
             done.append(EmbeddedBrick(name, rows, len(values), version, "SNAPSHOT"))
         merge(session, [child])

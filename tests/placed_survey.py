@@ -29,12 +29,12 @@ from storage.cutouts import sky_to_pixel
 from storage.embedding_store import (
     EmbeddedBrick,
     EmbeddingLayout,
+    EmbeddingWriter,
     brick_version,
     create_embeddings,
     embedding_group,
     record_embedded,
     reserve_rows,
-    write_embeddings,
 )
 from storage.label_store import append_labels
 from storage.repository import fork, merge, open_repository, read_session, snapshot_id, transaction
@@ -178,7 +178,7 @@ def embed_galaxies(
             [(_, vectors)] = embed(model, [batch])
             ids = catalogue(brick, count)[["release", "brickid", "objid"]]
             rows = RowRange(start, int(entry["rows"]))
-            write_embeddings(child, group, rows, vectors, ids)
+            EmbeddingWriter(child, group).write(rows, vectors, ids)
             version = str(brick_version(table)[brick.brickname])
             name = brick.brickname
             done.append(EmbeddedBrick(name, rows, count, version, snapshot.snapshot_id))

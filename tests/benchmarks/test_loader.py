@@ -24,7 +24,7 @@ from storage.brick_store import (
 )
 from storage.repository import fork, merge, open_repository, read_session, transaction
 from storage.schema import CHUNK_ROWS, SHARD_ROWS, BrickState, SurveyLayout, catalogue_columns
-from storage.shard_layout import codec_of, shard_key, spans
+from storage.shard_layout import chunk_key, codec_of, spans
 
 SURVEY, BANDS, SIZE = "dr10/south", ("g", "r", "z"), 152
 N_BRICKS, BRICK_OBJECTS = 8, 192
@@ -121,7 +121,7 @@ def plain_files(tmp_path_factory: pytest.TempPathFactory, survey: icechunk.Sessi
     paths = []
     for shard in range(len(ROWS) // SHARD_ROWS):
         path = folder / f"{shard}.bin"
-        data = asyncio.run(survey.store.get(shard_key(image, shard), default_buffer_prototype()))
+        data = asyncio.run(survey.store.get(chunk_key(image, shard), default_buffer_prototype()))
         path.write_bytes(data.to_bytes())
         paths.append(path)
     return paths

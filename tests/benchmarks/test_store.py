@@ -18,7 +18,7 @@ from storage.repository import fork, merge, open_repository, read_session, trans
 from storage.rounding import round_image
 from storage.schema import PIXEL_ARRAYS, SurveyLayout
 from storage.selection import Selection
-from storage.shard_layout import shard_key
+from storage.shard_layout import chunk_key
 from storage.synthetic import SyntheticConfig, write_synthetic_release
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
@@ -93,7 +93,7 @@ def test_store_bytes(synthetic, tmp_path):
     session = read_session(repository)
     group = arrays.open_group(session, SURVEY)
     for name in PIXEL_ARRAYS:
-        key = shard_key(arrays.get_array(group, name), 0)
+        key = chunk_key(arrays.get_array(group, name), 0)
         size = asyncio.run(session.store.getsize(key)) / 64
         source = "synthetic masks" if name == "maskbits" else "pixels of a real DR9 brick"
         bound = f"3x{SIZE}x{SIZE} cutouts, {source}; float32 or int32 as they are would be "

@@ -16,7 +16,7 @@ from storage.chunk_files import find_chunk
 from storage.errors import CorruptFile
 from storage.repository import open_repository, read_session, transaction
 from storage.schema import PIXEL_ARRAYS
-from storage.shard_layout import shard_key
+from storage.shard_layout import chunk_key
 
 SURVEY = "dr10/south"
 SHARDS = 5
@@ -33,7 +33,7 @@ def array_of(session: icechunk.Session, name: str) -> zarr.Array:
 
 
 def bytes_of(session: icechunk.Session, name: str, shard: int) -> bytes:
-    key = shard_key(array_of(session, name), shard)
+    key = chunk_key(array_of(session, name), shard)
     return asyncio.run(session.store.get(key, default_buffer_prototype())).to_bytes()
 
 

@@ -8,6 +8,7 @@ from storage.brick_store import RowRange, ledger, valid_rows
 from storage.embedding_store import (
     EmbeddedBrick,
     EmbeddingLayout,
+    EmbeddingWriter,
     brick_version,
     create_embeddings,
     embedding_group,
@@ -18,7 +19,6 @@ from storage.embedding_store import (
     read_embeddings,
     record_embedded,
     reserve_rows,
-    write_embeddings,
 )
 from storage.errors import SchemaMismatch
 from storage.repository import fork, merge, open_repository, read_session, transaction
@@ -53,7 +53,7 @@ def embed(tmp_path):
                 count, brickid = int(row["n_objects"]), int(row["brickid"])
                 child = fork(session)
                 values, ids = _values(brickid, count), _ids(brickid, count)
-                write_embeddings(child, GROUP, rows, values, ids)
+                EmbeddingWriter(child, GROUP).write(rows, values, ids)
                 forks.append(child)
                 version = brick_version(table)[name]
                 done.append(EmbeddedBrick(str(name), rows, count, version, "SNAPSHOT"))
@@ -147,4 +147,4 @@ def test_bad_embeddings_are_refused(tmp_path, values, rows, reason):
         create_embeddings(session, SURVEY, EmbeddingLayout(DIGEST, WIDTH))
         reserve_rows(session, DIGEST, SURVEY, 64)
         with pytest.raises(SchemaMismatch, match=reason):
-            write_embeddings(session, GROUP, rows, values, _ids(1, 3))
+            EmbeddingWriter(session, GROUP).write(rows, values, _ids(1, 3))
