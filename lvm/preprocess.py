@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lvm.tensors import Batch, central, to_tensors
+from lvm.valid_pixels import has_bits, some_invalid, valid_pixels
 
 _logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def fit_preprocess(
     start = default_preprocess(bands, input_size, crop_size)
     tensors = to_tensors(sample)
     _check(tensors, start)
-    valid = _valid(tensors, start).numpy() > 0
+    valid = valid_pixels(tensors, start.fill_bits).numpy() > 0
     if not valid.any():
         raise ValueError(
             "no valid pixel in the sample (invvar is 0 or the image is not finite everywhere): "
@@ -167,7 +168,7 @@ class Preprocess(nn.Module):
         """
         tensors = self._used(batch)
         with torch.no_grad():
-            valid = _valid(tensors, self.config)
+            valid = valid_pixels(tensors, self.config.fill_bits)
             inputs, kept = self._scaled(tensors["image"], valid)
             weight = self._weight(tensors, valid > 0)
             if self.config.crop_size != self.config.input_size:
@@ -176,9 +177,16 @@ class Preprocess(nn.Module):
 
     def inputs(self, batch: Batch) -> torch.Tensor:
         """Return the network input alone, as `forward` does: all that an encoder asks for."""
-        tensors = self._used(batch)
+        tensors, fill_bits = self._used(batch), self.config.fill_bits
         with torch.no_grad():
-            return self._scaled(tensors["image"], _valid(tensors, self.config))[0]
+            if self.config.crop_size != self.config.input_size:
+                return self._scaled(tensors["image"], valid_pixels(tensors, fill_bits))[0]
+            flux = tensors["image"] - self.sky
+            some = some_invalid(tensors, fill_bits).nonzero()[:, 0]
+            if len(some):  # which pixels are invalid is asked of these cutouts alone
+                part = {name: values[some] for name, values in tensors.items()}
+                flux[some] = _zero_filled_(flux[some], valid_pixels(part, fill_bits))
+            return self._stretched_(flux)
 
     def _used(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the central part of the pixels, on the device of this module."""
@@ -194,12 +202,15 @@ class Preprocess(nn.Module):
         self, image: torch.Tensor, valid: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the network input, and where it is valid at its own size."""
-        # In place from here on: on a CPU, fresh memory costs more than the arithmetic.
-        flux = (image - self.sky).nan_to_num_(0.0, 0.0, 0.0).mul_(valid)
+        flux = _zero_filled_(image - self.sky, valid)
         if self.config.crop_size != self.config.input_size:
             flux, valid = _resize(flux, valid, self.config.input_size)
+        return self._stretched_(flux), valid
+
+    def _stretched_(self, flux: torch.Tensor) -> torch.Tensor:
+        # In place: on a CPU, fresh memory costs more than the arithmetic.
         scaled = _asinh_(flux.div_(self.softening)).div_(self.spread)
-        return scaled.clamp_(-MAX_INPUT, MAX_INPUT), valid
+        return scaled.clamp_(-MAX_INPUT, MAX_INPUT)
 
     def _weight(self, tensors: dict[str, torch.Tensor], valid: torch.Tensor) -> torch.Tensor:
         """Return 1 / (1 + variance / softening²): near 1 at survey depth, small where noisy."""
@@ -210,7 +221,7 @@ class Preprocess(nn.Module):
             weight = torch.ones_like(tensors["image"])
         unseen = ~valid
         if "maskbits" in tensors:
-            unseen |= _has_bits(tensors["maskbits"], self.config.halo_bits)[:, None]
+            unseen |= has_bits(tensors["maskbits"], self.config.halo_bits)[:, None]
         return weight.masked_fill_(unseen, 0.0)
 
 
@@ -233,27 +244,8 @@ def _check(tensors: dict[str, torch.Tensor], config: PreprocessConfig) -> None:
             raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {expected}")
 
 
-def _has_bits(maskbits: torch.Tensor, bits: tuple[int, ...]) -> torch.Tensor:
-    return (maskbits & sum(1 << bit for bit in bits)) != 0
-
-
-def _valid(tensors: dict[str, torch.Tensor], config: PreprocessConfig) -> torch.Tensor:
-    """Return 1 where a pixel holds flux of the sky, else 0: (object, band, y, x) float32.
-
-    Numbers and not bool, compared in place: on a CPU, torch is some times faster that way.
-    """
-    valid = _is_finite(tensors["image"])
-    if "invvar" in tensors:
-        valid.mul_(_is_finite(tensors["invvar"])).mul_(tensors["invvar"].clone().gt_(0.0))
-    if "maskbits" in tensors:
-        for index, bits in enumerate(config.fill_bits):
-            filled = tensors["maskbits"] & sum(1 << bit for bit in bits)
-            valid[:, index].mul_(filled.eq_(0))
-    return valid
-
-
-def _is_finite(values: torch.Tensor) -> torch.Tensor:
-    return (values * 0.0).eq_(0.0)  # infinity and NaN become NaN, which equals nothing
+def _zero_filled_(flux: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    return flux.nan_to_num_(0.0, 0.0, 0.0).mul_(valid)
 
 
 def _asinh_(values: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvm.preprocess import Preprocess, PreprocessConfig, default_preprocess, fit_preprocess
+from lvm.tensors import to_tensors
 from lvm.testing import galaxies
+from lvm.valid_pixels import some_invalid
 
 BANDS = ("g", "r", "z")
 
@@ -178,3 +180,34 @@ def test_the_input_alone_is_that_of_the_whole(input_size, fields):
     assert 0 < int(prepared.valid.sum()) < prepared.valid.numel()
     assert not prepared.inputs[~prepared.valid].any()
     assert not prepared.weight[~prepared.valid].any()
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        *(("image", value) for value in (np.nan, np.inf, -np.inf)),
+        *(("invvar", value) for value in (0.0, -1.0, np.nan, np.inf)),
+        ("maskbits", 1 << 2),
+        ("maskbits", 1 << 7),
+    ],
+)
+def test_one_invalid_pixel_among_clean_cutouts_is_found(where, value):
+    batch = flat_batch(size=16, count=5)
+    batch[where][3, ..., 4, 9] = value
+    config = default_preprocess(("g", "r", "z"), 16, 16)
+    assert some_invalid(to_tensors(batch), config.fill_bits).nonzero().tolist() == [[3]]
+    prepared = Preprocess(config)(batch)
+    assert not prepared.valid[3, :, 4, 9].all()
+    assert int((~prepared.valid).sum()) == int((~prepared.valid[3, :, 4, 9]).sum())
+    assert torch.equal(Preprocess(config).inputs(batch), prepared.inputs)
+
+
+def test_mask_bits_of_haloes_and_large_flux_leave_a_cutout_as_it_is():
+    batch = flat_batch(size=16, count=2)
+    batch["maskbits"][0] = 1 << 1 | 1 << 11
+    batch["image"][1] = 3e38  # its sum is not finite
+    config = default_preprocess(("g", "r", "z"), 16, 16)
+    assert not some_invalid(to_tensors(batch), config.fill_bits)[0]
+    prepared = Preprocess(config)(batch)
+    assert prepared.valid.all()
+    assert torch.equal(Preprocess(config).inputs(batch), prepared.inputs)
