@@ -11,11 +11,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from storage.compiled_words import WORD as _WORD
+from storage.compiled_words import copy_word
+
 Bytes = NDArray[np.uint8]
 _STREAMS = 4
 _HEADER = 16  # bytes
 _FAR = 8191  # distances from here on have two bytes of their own
-_SHORT = 8  # bytes
+_SHORT = 512  # bytes that are quicker copied word by word than in a loop of many at once
 _U32 = np.uint32
 _I64: Any = np.int64
 
@@ -28,19 +31,42 @@ def _int(data: Bytes, at: int) -> Any:
 
 
 @njit(forceinline=True)
-def _copy(source: Bytes, target: Bytes) -> None:
-    for index in range(len(target)):
-        target[index] = source[index]
+def _copy_words(target: Bytes, to: Any, source: Bytes, at: Any, count: Any) -> None:
+    """Copy ``count`` bytes, and up to `_WORD` - 1 more behind them, which will be written later."""
+    done = _I64(0)
+    while done < count:
+        copy_word(target, to + done, source, at + done)
+        done += _WORD
+
+
+@njit(forceinline=True)
+def _copy_bytes(target: Bytes, to: Any, source: Bytes, at: Any, count: Any) -> None:
+    for index in range(count):
+        target[to + index] = source[at + index]
+
+
+@njit(forceinline=True)
+def _repeat_words(out: Bytes, place: Any, distance: Any, count: Any) -> None:
+    """Repeat what is ``distance`` before ``place``; as `_copy_words`, goes beyond ``count``."""
+    if distance >= _WORD:
+        _copy_words(out, place, out, place - distance, count)
+        return
+    _copy_bytes(out, place, out, place - distance, _WORD)
+    step = distance * (_WORD // distance)
+    done = step
+    while done < count:
+        copy_word(out, place + done, out, place + done - step)
+        done += step
 
 
 @njit(cache=True)
 def _repeat(out: Bytes, period: int) -> None:
     """Go on with the first ``period`` bytes until the end."""
     first, same = out[0], True
-    if period <= _SHORT:
+    if period <= _WORD:
         for index in range(period):
             same = same and out[index] == first
-    if same and period <= _SHORT:  # most often zeros, many of them
+    if same and period <= _WORD:  # most often zeros, many of them
         rest = out[period:]
         for index in range(len(rest)):
             rest[index] = first
@@ -48,7 +74,7 @@ def _repeat(out: Bytes, period: int) -> None:
     there = period
     while there < len(out):  # twice as much each time, so that source and target never overlap
         count = min(there, len(out) - there)
-        _copy(out[:count], out[there : there + count])
+        _copy_bytes(out, there, out, 0, count)
         there += count
 
 
@@ -89,13 +115,19 @@ def expand(data: Bytes, start: int, stop: int, out: Bytes) -> bool:
             count = control + 1
             if place + count > size or at + count > stop:
                 return False
-            _copy(data[at : at + count], out[place : place + count])
+            if place + count + _WORD <= size and at + count + _WORD <= stop:
+                _copy_words(out, place, data, at, count)
+            else:
+                _copy_bytes(out, place, data, at, count)
             at += count
         else:  # bytes that were there before
             at, count, distance = _match(data, at, stop, control)
             if at < 0 or place + count > size or distance > place:
                 return False
-            _repeat(out[place - distance : place + count], distance)
+            if count <= _SHORT and place + count + _WORD <= size:
+                _repeat_words(out, place, distance, count)
+            else:
+                _repeat(out[place - distance : place + count], distance)
         place += count
     return bool(place == size)
 
