@@ -8,6 +8,7 @@ everything else, damaged chunks too, is left to numcodecs.
 
 import logging
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from storage.shard_layout import Bytes
 
 #: From this many rows on, a reader loads the compiled loops, which takes half a second.
 KERNEL_ROWS = 1024
+_KERNEL = "storage.blosc_kernel"
 _WITHOUT_LOOPS = "rows are decoded by numcodecs, and copied"
 
 Rows = npt.NDArray[np.int64]
@@ -44,7 +46,8 @@ class RowDecoder:
         Side of the central square that is wanted of a row, whose pixel (crop // 2, crop // 2) is
         pixel (y // 2, x // 2) of the whole.
     n_rows : int
-        How many rows will be asked for, roughly: for few, the compiled loops are not loaded.
+        How many rows will be asked for, roughly: for few, the compiled loops are not loaded, only
+        used where they are already.
     """
 
     def __init__(
@@ -58,8 +61,8 @@ class RowDecoder:
         self.shape = numbers.shape
         self._runs = _runs(numbers.reshape(-1))
         self._kernel = None
-        if n_rows >= KERNEL_ROWS:
-            self._kernel = compiled_loops("storage.blosc_kernel", _WITHOUT_LOOPS, logging.INFO)
+        if n_rows >= KERNEL_ROWS or _KERNEL in sys.modules:
+            self._kernel = compiled_loops(_KERNEL, _WITHOUT_LOOPS, logging.INFO)
         self._scratch = Scratch()
 
     def decode(self, packed: Bytes, target: npt.NDArray[Any], places: Rows, rows: Rows) -> None:

@@ -51,7 +51,7 @@ from tasks.snapshots import open_snapshot
 # Bricks of together so many objects are one call to a worker: large enough that opening a snapshot
 # and filling the read-ahead cost nothing, small enough that a lost worker loses a minute of a CPU.
 CALL_OBJECTS = 4096
-CALLS_A_WORKER = 2  # at least, so that no worker waits long for the last one
+CALLS_A_WORKER = 2  # a call holds at most this part of what is left for each worker
 _PENDING_COLUMNS = ("state", "row_start", "rows", "n_objects", "content_digest", "config_digest")
 
 
@@ -217,17 +217,17 @@ class Calls:
 def calls_of(table: pd.DataFrame, workers: int) -> Iterator[tuple[str, ...]]:
     """Group bricks, in the order of their rows, into calls of at most `CALL_OBJECTS` objects.
 
-    A brick is never divided, so a call may hold more when it is a single brick. A short partition
-    is shared out so that every worker gets some calls.
+    A brick is never divided, so a call may hold more when it is a single brick. The last calls are
+    the smallest: the workers end at nearly the same time, however fast each of them is.
     """
     ordered = table.sort_values("row_start")["n_objects"]
-    share = int(ordered.sum()) // (CALLS_A_WORKER * max(1, workers))
-    most = max(1, min(CALL_OBJECTS, share))
+    shares, left = CALLS_A_WORKER * max(1, workers), int(ordered.sum())
     names: list[str] = []
     objects = 0
     for name, count in ordered.items():
-        if names and objects + count > most:
+        if names and objects + count > min(CALL_OBJECTS, left // shares):
             yield tuple(names)
+            left -= objects
             names, objects = [], 0
         names.append(str(name))
         objects += int(count)

@@ -166,7 +166,7 @@ def test_a_row_that_is_wanted_twice(loops):
     np.testing.assert_array_equal(decoded(STORED, chunk, rows, places)[:3], chunk[rows])
 
 
-def test_without_numba_and_for_few_rows_the_same_comes(monkeypatch):
+def test_without_numba_the_same_comes(monkeypatch):
     chunk = numbers("rounded noise", 50)
     rows, places = EVERY_ROW[4:], EVERY_ROW[4:][::-1]
     monkeypatch.setitem(sys.modules, "storage.blosc_kernel", None)
@@ -176,8 +176,16 @@ def test_without_numba_and_for_few_rows_the_same_comes(monkeypatch):
     finally:
         compiled_loops.cache_clear()
     np.testing.assert_array_equal(found, expected(chunk, rows, places))
-    few = RowDecoder(STORED, chunk.shape[1:], n_rows=row_decoder.KERNEL_ROWS - 1)
-    assert few._kernel is None
+
+
+def test_for_few_rows_loops_are_used_but_not_loaded(monkeypatch):
+    def kernel():
+        return RowDecoder(STORED, (2, 24, 24), n_rows=row_decoder.KERNEL_ROWS - 1)._kernel
+
+    compiled_loops("storage.blosc_kernel", "")
+    assert kernel() is not None
+    monkeypatch.delitem(sys.modules, "storage.blosc_kernel")
+    assert kernel() is None
 
 
 @pytest.mark.parametrize("kind", ["rounded noise", "mostly zeros", "columns"])

@@ -65,13 +65,16 @@ def ledger(counts):
 
 def test_calls_hold_neighbouring_bricks_up_to_so_many_objects(monkeypatch):
     monkeypatch.setattr(embedding, "CALL_OBJECTS", 100)
-    calls = list(calls_of(ledger([40, 50, 20, 300, 10, 90, 1]), workers=1))
-    assert calls == [("b0", "b1"), ("b2",), ("b3",), ("b4", "b5"), ("b6",)]
+    calls = list(calls_of(ledger([40, 50, 20, 300, 10, 90, *[100] * 9]), workers=1))
+    assert calls[:5] == [("b0", "b1"), ("b2",), ("b3",), ("b4", "b5"), ("b6",)]
 
 
-def test_a_short_partition_is_shared_out(monkeypatch):
+def test_the_last_calls_are_the_smallest(monkeypatch):
     monkeypatch.setattr(embedding, "CALL_OBJECTS", 10**6)
-    assert len(list(calls_of(ledger([10] * 16), workers=2))) >= 4
+    sizes = [len(call) for call in calls_of(ledger([10] * 32), workers=2)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 32 // 4
+    assert sizes[-3:] == [1, 1, 1]
     assert list(calls_of(ledger([3, 2]), workers=0)) == [("b0",), ("b1",)]
 
 
