@@ -32,7 +32,9 @@ DASK_CONFIG = {
     "distributed.worker.daemon": False,
     # A unit that waits on a worker that is busy with another is lost with that worker.
     "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.comm.retry.count": 3,
+    # A result that was lost with its worker is made again at once. Each retry would ask the dead
+    # worker for another 30 s, and nobody else is heard meanwhile.
+    "distributed.comm.retry.count": 0,
     # A killed worker is started again by its nanny. On a busy machine that takes longer than the
     # 15 s after which a cluster gives the nanny up, and nobody would do what is left.
     "distributed.deploy.lost-worker-timeout": "120s",

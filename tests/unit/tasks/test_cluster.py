@@ -68,6 +68,22 @@ def test_a_unit_that_kills_its_worker_costs_only_itself(monkeypatch):
     assert isinstance(results[1], KilledWorker)
 
 
+@pytest.mark.slow
+def test_a_result_that_is_lost_with_its_worker_is_made_again_at_once():
+    # To wait for an answer of the dead one would take longer than the test may.
+    patient = {**DASK_CONFIG, "distributed.comm.timeouts.connect": "600s"}
+    with (
+        dask.config.set(patient),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
+        connect(cluster.scheduler_address) as client,
+    ):
+        future = client.submit(square, 3)
+        assert future.exception() is None  # done, and not fetched yet
+        [worker] = client.run(os.getpid).values()
+        os.kill(worker, signal.SIGKILL)
+        assert future.result(timeout=150) == 9
+
+
 def test_a_scheduler_without_workers_is_a_clear_error(tmp_path):
     with LocalCluster(n_workers=0, dashboard_address=":0") as cluster:
         address = cluster.scheduler_address
