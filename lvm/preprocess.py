@@ -179,7 +179,8 @@ class Preprocess(nn.Module):
         """Return the network input alone, as `forward` does: all that an encoder asks for."""
         tensors, fill_bits = self._used(batch), self.config.fill_bits
         with torch.no_grad():
-            if self.config.crop_size != self.config.input_size:
+            resized = self.config.crop_size != self.config.input_size
+            if resized or self.sky.device.type != "cpu":  # a GPU would have to be waited for
                 return self._scaled(tensors["image"], valid_pixels(tensors, fill_bits))[0]
             flux = tensors["image"] - self.sky
             some = some_invalid(tensors, fill_bits).nonzero()[:, 0]

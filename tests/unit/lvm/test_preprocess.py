@@ -211,3 +211,9 @@ def test_mask_bits_of_haloes_and_large_flux_leave_a_cutout_as_it_is():
     prepared = Preprocess(config)(batch)
     assert prepared.valid.all()
     assert torch.equal(Preprocess(config).inputs(batch), prepared.inputs)
+
+
+def test_on_a_device_no_value_is_waited_for():
+    batch = {name: value.to("meta") for name, value in to_tensors(flat_batch(size=16)).items()}
+    preprocess = Preprocess(default_preprocess(("g", "r", "z"), 16, 16)).to("meta")
+    assert preprocess.inputs(batch).shape == (4, 3, 16, 16)  # meta tensors have no values to ask
