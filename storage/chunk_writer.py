@@ -1,7 +1,7 @@
 """Encode whole chunks of arrays without shards and hand the bytes to the store.
 
 What `storage.shard_writer` is for pixels, for small arrays: slicing the embeddings of a brick into
-four Zarr arrays takes 34 ms of a core, most of it between threads and in event loops, and this 4.
+four Zarr arrays takes 34 ms of a core, most of it between threads and in event loops, and this 10.
 """
 
 from collections.abc import Mapping, Sequence
